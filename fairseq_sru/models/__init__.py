@@ -1,0 +1,5 @@
+"""fairseq models: importing this registers the architectures."""
+
+from fairseq_sru.models.translation import SRUppModel
+
+__all__ = ["SRUppModel"]

@@ -1,0 +1,120 @@
+"""The SRU++ encoder: tokens -> embedding -> SRU++ layers -> layer norm."""
+
+from __future__ import annotations
+
+import math
+from typing import Dict, List, Optional
+
+import torch.nn.functional as F
+from fairseq.data import Dictionary
+from fairseq.models import FairseqEncoder
+from torch import Tensor, nn
+
+from fairseq_sru.models.config import SRUppConfig
+from fairseq_sru.modules import SRUpp
+
+EncoderOut = Dict[str, List[Tensor]]
+
+
+class SRUppEncoder(FairseqEncoder):
+    """Encode source sentences, uni- or bidirectionally.
+
+    Raises:
+        ValueError: a bidirectional encoder whose hidden size is odd.
+    """
+
+    def __init__(
+        self, cfg: SRUppConfig, dictionary: Dictionary, embed_tokens: nn.Embedding
+    ) -> None:
+        super().__init__(dictionary)
+        directions = 2 if cfg.encoder_bidirectional else 1
+        if cfg.hidden_size % directions:
+            raise ValueError(f"--encoder-bidirectional needs an even --hidden-size, "
+                             f"got {cfg.hidden_size}")
+        self.embed_tokens = embed_tokens
+        self.embed_scale = math.sqrt(cfg.embed_dim) if cfg.scale_embeddings else 1.0
+        self.embedding_dropout = cfg.embedding_dropout
+        self.max_source_positions = cfg.max_source_positions
+        self.stack = build_stack(
+            cfg, cfg.hidden_size // directions, cfg.encoder_layers, cfg.encoder_attention,
+            cfg.encoder_bidirectional)
+        self.output_norm = (
+            None if cfg.no_encoder_output_norm else nn.LayerNorm(self.stack.output_size)
+        )
+
+    def forward(
+        self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **unused
+    ) -> EncoderOut:
+        """Encode a batch.
+
+        Args:
+            src_tokens: (B, S), padded left or right.
+
+        Returns:
+            encoder_out: [(S, B, D)]; encoder_padding_mask: [(B, S)] bool, True = padding, empty
+            if nothing is padded; rows: empty, see :meth:`reorder_encoder_out`.
+        """
+        pad = src_tokens.eq(self.embed_tokens.padding_idx)
+        padded = bool(pad.any()) if pad.device.type == "cpu" else True
+        x = self.embed_tokens(src_tokens.t()) * self.embed_scale
+        x = F.dropout(x, self.embedding_dropout, self.training)
+        x = self.stack(x, pad=pad.t() if padded else None).h
+        if self.output_norm is not None:
+            x = self.output_norm(x)
+        return {
+            "encoder_out": [x],
+            "encoder_padding_mask": [pad] if padded else [],
+            "rows": [],
+        }
+
+    def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
+        """Row i of the result is row new_order[i]. Beams share their sentence: only ``rows``, the
+        sentence of each row, is reordered, and nothing of size S is copied."""
+        rows = encoder_out["rows"]
+        return {**encoder_out, "rows": [rows[0].index_select(0, new_order) if rows else new_order]}
+
+    def max_positions(self) -> int:
+        return self.max_source_positions
+
+
+def build_stack(
+    cfg: SRUppConfig, hidden_size: int, num_layers: int, attention: str, bidirectional: bool = False
+) -> SRUpp:
+    """The SRU++ layers of an encoder or decoder, input projection included."""
+    return SRUpp(
+        cfg.embed_dim,
+        hidden_size,
+        cfg.proj_size,
+        num_layers,
+        attention=attention,
+        num_heads=cfg.num_heads,
+        alpha=cfg.alpha_init,
+        bidirectional=bidirectional,
+        dropout=cfg.dropout,
+        attn_dropout=cfg.attention_dropout,
+        attn_layer_norm=not cfg.no_attention_norm,
+        layer_norm=None if str(cfg.layer_norm) == "none" else str(cfg.layer_norm),
+        highway_bias=cfg.highway_bias,
+        rescale=cfg.rescale,
+        project_input=True,
+    )
+
+
+def expand(encoder_out: EncoderOut) -> EncoderOut:
+    """``encoder_out`` with a copy of the source for every row, and no ``rows`` any more."""
+    if not encoder_out["rows"]:
+        return encoder_out
+    rows = encoder_out["rows"][0]
+    return {
+        "encoder_out": [x.index_select(1, rows) for x in encoder_out["encoder_out"]],
+        "encoder_padding_mask": [
+            x.index_select(0, rows) for x in encoder_out["encoder_padding_mask"]
+        ],
+        "rows": [],
+    }
+
+
+def source(encoder_out: EncoderOut) -> "tuple[Tensor, Optional[Tensor]]":
+    """(S, N, D) and its padding mask (S, N) or None."""
+    pad = encoder_out["encoder_padding_mask"]
+    return encoder_out["encoder_out"][0], pad[0].t() if pad else None

@@ -1,0 +1,6 @@
+"""Layers and stacks that work without fairseq."""
+
+from fairseq_sru.modules.sru import SRU, SRULayer
+from fairseq_sru.modules.srupp import SRUpp, SRUppLayer
+
+__all__ = ["SRU", "SRULayer", "SRUpp", "SRUppLayer"]

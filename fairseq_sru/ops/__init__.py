@@ -1,0 +1,7 @@
+"""The elementwise recurrence and the attention that SRU and SRU++ are made of."""
+
+from fairseq_sru.ops.attention import attention, attention_mask
+from fairseq_sru.ops.recurrence import recurrence
+from fairseq_sru.ops.reference import recurrence_ref
+
+__all__ = ["attention", "attention_mask", "recurrence", "recurrence_ref"]

@@ -1,0 +1,112 @@
+"""Scaled dot-product attention over time-major tensors, and the masks of SRU++."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Optional[Tensor] = None,
+    num_heads: int = 1,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> Tuple[Tensor, Optional[Tensor]]:
+    """softmax(q k^T / sqrt(head size) + mask) v, per head.
+
+    Args:
+        q: (L, B, C); C is a multiple of ``num_heads``.
+        k, v: (S, B, C).
+        mask: broadcastable to (B, H, L, S). Bool, True = takes part, or float, added to the
+            scores. A query for which nothing takes part gets a finite result.
+        dropout: probability, applied to the weights.
+        need_weights: also return the weights (before dropout).
+
+    Returns:
+        output (L, B, C), weights (B, H, L, S) or None.
+
+    Source: SRU++ paper section 3.
+    """
+    query, key, value = (_split_heads(t, num_heads) for t in (q, k, v))
+    if mask is not None and mask.dtype == torch.bool:
+        mask = additive(mask, q.dtype)
+    if not need_weights and dropout == 0.0:
+        out = F.scaled_dot_product_attention(query, key, value, mask)
+        return _merge_heads(out), None
+    scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)
+    if mask is not None:
+        scores = scores + mask
+    weights = scores.softmax(-1)
+    out = F.dropout(weights, dropout) @ value
+    return _merge_heads(out), weights if need_weights else None
+
+
+def attention_mask(
+    length: int,
+    pad: Optional[Tensor] = None,
+    context_length: int = 0,
+    context_pad: Optional[Tensor] = None,
+    causal: bool = False,
+    window: Optional[int] = None,
+    device: Optional[torch.device] = None,
+) -> Optional[Tensor]:
+    """Which of [context ; current] each current position attends to: True = takes part.
+
+    Real positions only. With ``causal`` none after itself; with ``window`` moreover none more
+    than that many positions before itself, the context counted as right before the current.
+
+    Args:
+        length: L, number of current positions.
+        pad: (L, B) bool, True = padding. context_pad: (S, B) likewise.
+        context_length: S.
+
+    Returns:
+        bool (B or 1, 1, L or 1, S + L), or None if everything takes part.
+
+    Raises:
+        ValueError: ``window`` without ``causal``.
+    """
+    if window is not None and not causal:
+        raise ValueError("window needs causal")
+    if pad is None and context_pad is None and not causal:
+        return None
+    real = None
+    if pad is not None or context_pad is not None:
+        batch = pad.size(1) if pad is not None else context_pad.size(1)
+        device = pad.device if pad is not None else context_pad.device
+        if pad is None:
+            pad = torch.zeros(length, batch, dtype=torch.bool, device=device)
+        if context_pad is None:
+            context_pad = torch.zeros(context_length, batch, dtype=torch.bool, device=device)
+        real = ~torch.cat([context_pad, pad]).t()[:, None, None]
+    if not causal:
+        return real
+    past = torch.ones(length, context_length + length, dtype=torch.bool, device=device)
+    past = past.tril(context_length)
+    if window is not None:
+        past = past.triu(context_length - window)
+    past = past[None, None]
+    return past if real is None else past & real
+
+
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where ``mask`` is True, else the lowest number: its softmax weight is exactly 0, yet a
+    row without any True stays finite."""
+    zero = torch.zeros((), dtype=dtype, device=mask.device)
+    return torch.where(mask, zero, torch.full_like(zero, torch.finfo(dtype).min / 2))
+
+
+def _split_heads(x: Tensor, num_heads: int) -> Tensor:
+    length, batch, size = x.shape
+    return x.view(length, batch, num_heads, size // num_heads).permute(1, 2, 0, 3)
+
+
+def _merge_heads(x: Tensor) -> Tensor:
+    batch, heads, length, size = x.shape
+    return x.permute(2, 0, 1, 3).reshape(length, batch, heads * size)

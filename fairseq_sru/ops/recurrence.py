@@ -1,0 +1,173 @@
+"""The recurrence of SRU and SRU++ as one differentiable operator."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from fairseq_sru.ops.reference import recurrence_ref, state_dtype
+
+try:
+    import fairseq_sru_ext  # noqa: F401  (registers torch.ops.fairseq_sru)
+
+    COMPILED = True
+except ModuleNotFoundError as error:
+    if error.name != "fairseq_sru_ext":
+        raise
+    COMPILED = False
+
+
+def recurrence(
+    u: Tensor,
+    x: Optional[Tensor],
+    weight_c: Optional[Tensor],
+    bias: Tensor,
+    c0: Optional[Tensor] = None,
+    pad: Optional[Tensor] = None,
+    mask_c: Optional[Tensor] = None,
+    scale: float = 1.0,
+    bidirectional: bool = False,
+) -> Tuple[Tensor, Tensor]:
+    """Run the elementwise recurrence over a whole sequence.
+
+    ::
+
+        f[t] = sigmoid(u[t, 0] + v_f * c[t-1] + b_f)
+        r[t] = sigmoid(u[t, 1] + v_r * c[t-1] + b_r)
+        c[t] = f[t] * c[t-1] + (1 - f[t]) * u[t, 2]
+        h[t] = s[t] + (c[t] - s[t]) * mask_c * r[t]
+
+    The highway input ``s`` is ``scale * x`` if ``x`` is given, ``u[t, 3]`` if u has a fourth
+    block, else 0. The state is float32 for float32, bfloat16 and float16, float64 for float64.
+
+    Args:
+        u: (L, B, k, D), k = 3 or 4: forget, reset, candidate[, highway].
+        x: (L, B, D) or None.
+        weight_c: (2, D), rows v_f and v_r; None leaves ``v * c`` out.
+        bias: (2, D), rows b_f and b_r.
+        c0: (B, D), the state before the first step; None is zero.
+        pad: (L, B) bool, True = padding: c is carried through, h is 0.
+        mask_c: (B, D), dropout mask shared over time, already divided by 1 - p.
+        scale: factor of x, alpha in SRU paper section 3.2.
+        bidirectional: channels [D/2, D) run from the last step to the first.
+
+    Returns:
+        h (L, B, D) in u's type, c (B, D) after each direction's last step in the state's type.
+
+    Raises:
+        ValueError: shapes, types or devices do not fit each other.
+
+    Source: SRU++ paper eqs. 2-5; SRU paper section 3.2.
+    """
+    _check(u, x, weight_c, bias, c0, pad, mask_c, bidirectional)
+    if not COMPILED:
+        _warn_uncompiled()
+        return recurrence_ref(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional)
+    dtype = state_dtype(u.dtype)
+    tensors = (
+        u.contiguous(),
+        None if x is None else x.to(u.dtype).contiguous(),
+        None if weight_c is None else weight_c.to(dtype).contiguous(),
+        bias.to(dtype).contiguous(),
+        None if c0 is None else c0.to(dtype).contiguous(),
+        None if pad is None else pad.contiguous(),
+        None if mask_c is None else mask_c.to(dtype).contiguous(),
+    )
+    save_c = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    h, c_last, _ = torch.ops.fairseq_sru.recurrence(*tensors, float(scale), bidirectional, save_c)
+    return h, c_last
+
+
+def _check(u, x, weight_c, bias, c0, pad, mask_c, bidirectional) -> None:
+    if u.dim() != 4 or u.size(2) not in (3, 4):
+        raise ValueError(f"u must be (L, B, 3 or 4, D), got {tuple(u.shape)}")
+    if not u.is_floating_point():
+        raise ValueError(f"u must be a floating point tensor, got {u.dtype}")
+    length, batch, blocks, size = u.shape
+    if bidirectional and size % 2:
+        raise ValueError(f"bidirectional needs an even number of channels, got {size}")
+    if blocks == 4 and x is not None:
+        raise ValueError("x must be None when u has a fourth (highway) block")
+    shapes = {
+        "x": (x, (length, batch, size)),
+        "weight_c": (weight_c, (2, size)),
+        "bias": (bias, (2, size)),
+        "c0": (c0, (batch, size)),
+        "pad": (pad, (length, batch)),
+        "mask_c": (mask_c, (batch, size)),
+    }
+    for name, (tensor, shape) in shapes.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must be {shape} for u {tuple(u.shape)}, "
+                             f"got {tuple(tensor.shape)}")
+        if tensor.device != u.device:
+            raise ValueError(f"{name} is on {tensor.device}, u on {u.device}")
+    if pad is not None and pad.dtype != torch.bool:
+        raise ValueError(f"pad must be bool (True = padding), got {pad.dtype}")
+
+
+_warned = False
+
+
+def _warn_uncompiled() -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            "fairseq_sru_ext is not built: the recurrence runs as a slow Python loop; build it "
+            "with `pip install --no-build-isolation -e .` in the fairseq-sru checkout",
+            stacklevel=3,
+        )
+
+
+if COMPILED:
+
+    @torch.library.register_fake("fairseq_sru::recurrence")
+    def _(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional, save_c):
+        length, batch, _, size = u.shape
+        h = u.new_empty(length, batch, size)
+        c = u.new_empty((length, batch, size) if save_c else (0,), dtype=state_dtype(u.dtype))
+        return h, c.new_empty(batch, size), c
+
+    @torch.library.register_fake("fairseq_sru::recurrence_backward")
+    def _(grad_h, grad_c_last, u, x, weight_c, bias, c0, pad, mask_c, c, scale, bidirectional):
+        def like(tensor):
+            return torch.empty_like(tensor) if tensor is not None else c.new_empty(0)
+
+        grad_x = torch.empty_like(x) if x is not None else u.new_empty(0)
+        return (torch.empty_like(u), grad_x, like(weight_c), torch.empty_like(bias),
+                torch.empty_like(grad_c_last), like(mask_c))
+
+    def _setup_context(ctx, inputs, output):
+        u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional, save_c = inputs
+        c = output[2]
+        ctx.save_for_backward(u, x, weight_c, bias, c0, pad, mask_c, c)
+        ctx.mark_non_differentiable(c)
+        ctx.scale, ctx.bidirectional, ctx.save_c = scale, bidirectional, save_c
+
+    def _backward(ctx, grad_h, grad_c_last, _):
+        if not ctx.save_c:
+            raise RuntimeError("fairseq_sru::recurrence was called with save_c=False: no backward")
+        u, x, weight_c, bias, c0, pad, mask_c, c = ctx.saved_tensors
+        grads = torch.ops.fairseq_sru.recurrence_backward(
+            grad_h.contiguous(), grad_c_last.contiguous(), u, x, weight_c, bias, c0, pad, mask_c,
+            c, ctx.scale, ctx.bidirectional)
+        grad_u, grad_x, grad_weight_c, grad_bias, grad_c0, grad_mask_c = grads
+        return (
+            grad_u,
+            None if x is None else grad_x,
+            None if weight_c is None else grad_weight_c,
+            grad_bias,
+            None if c0 is None else grad_c0,
+            None,
+            None if mask_c is None else grad_mask_c,
+            None, None, None,
+        )
+
+    torch.library.register_autograd(
+        "fairseq_sru::recurrence", _backward, setup_context=_setup_context)
