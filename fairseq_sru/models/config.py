@@ -1,7 +1,5 @@
 """Options of the SRU++ translation model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
