@@ -1,0 +1,93 @@
+"""Builds fairseq_sru_ext: the CPU kernels always, CUDA where nvcc and a PyTorch with CUDA are.
+
+FAIRSEQ_SRU_CUDA=0 leaves CUDA out, =1 demands it; TORCH_CUDA_ARCH_LIST names the GPU architectures.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+try:
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+except ImportError:
+    sys.exit(
+        "fairseq-sru builds against the installed PyTorch: run `pip install torch setuptools wheel "
+        "ninja`, then `pip install --no-build-isolation fairseq-sru` (or `-e .` in a checkout)"
+    )
+
+DEFAULT_ARCHITECTURES = ("8.0", "9.0", "10.0", "12.0")
+
+
+def cuda_wanted() -> bool:
+    """Whether to build the CUDA kernels; exits if they are demanded but cannot be built."""
+    switch = os.environ.get("FAIRSEQ_SRU_CUDA", "")
+    if switch not in ("", "0", "1"):
+        sys.exit(f"FAIRSEQ_SRU_CUDA={switch}: use 0 (no CUDA), 1 (demand CUDA) or leave it unset")
+    if switch == "0":
+        return False
+    missing = None
+    if torch.version.cuda is None:
+        missing = f"PyTorch {torch.__version__} is a build without CUDA; install one with CUDA"
+    elif CUDA_HOME is None or not (Path(CUDA_HOME) / "bin" / "nvcc").exists():
+        missing = "nvcc was not found; install the CUDA toolkit or set CUDA_HOME"
+    if missing and switch == "1":
+        sys.exit(f"FAIRSEQ_SRU_CUDA=1, but {missing}")
+    return missing is None
+
+
+def choose_architectures() -> None:
+    """Without a GPU to ask and without TORCH_CUDA_ARCH_LIST, build for those nvcc knows."""
+    if "TORCH_CUDA_ARCH_LIST" in os.environ or torch.cuda.is_available():
+        return
+    nvcc = str(Path(CUDA_HOME) / "bin" / "nvcc")
+    known = subprocess.check_output([nvcc, "--list-gpu-arch"], text=True).split()
+    chosen = [arch for arch in DEFAULT_ARCHITECTURES if f"compute_{arch.replace('.', '')}" in known]
+    os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(chosen) + "+PTX"
+
+
+def extension():
+    sources = ["csrc/ops.cpp", "csrc/recurrence_cpu.cpp"]
+    # Compiler flags of GCC and Clang; -ffp-contract allows fused multiply-add.
+    flags = {"cxx": ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]}
+    link = []
+    if sys.platform.startswith("linux"):
+        flags["cxx"].append("-fopenmp")
+        link.append("-fopenmp")
+    else:
+        flags["cxx"].append("-fopenmp-simd")
+    kind = CppExtension
+    if cuda_wanted():
+        choose_architectures()
+        kind = CUDAExtension
+        sources += [
+            "csrc/ops_cuda.cpp",
+            "csrc/recurrence_cuda_forward.cu",
+            "csrc/recurrence_cuda_backward.cu",
+        ]
+        flags["nvcc"] = ["-O3"]
+    return kind("fairseq_sru_ext", sources, extra_compile_args=flags, extra_link_args=link)
+
+
+setup(
+    name="fairseq-sru",
+    version="0.1.0",
+    description="SRU and SRU++ for fairseq: fast recurrence kernels, modules, models and recipes",
+    license="MIT",
+    python_requires=">=3.8",
+    packages=find_packages(include=["fairseq_sru*"]),
+    install_requires=[
+        "fairseq==0.12.2; python_version < '3.11'",
+        "fairseq-fixed==0.12.3.1; python_version >= '3.11'",
+        "torch>=2.4",
+        "sacrebleu>=2",
+        "sentencepiece",
+        "ninja",
+    ],
+    extras_require={"test": ["pytest", "ruff"], "plot": ["matplotlib"]},
+    ext_modules=[extension()],
+    cmdclass={"build_ext": BuildExtension},
+)
