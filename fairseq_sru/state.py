@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
-
 import torch
 from torch import Tensor
 
@@ -47,7 +45,7 @@ class DecodingState:
     """
 
     def __init__(
-        self, caches: List[Optional[KeyValueCache]], source_mask: Tensor, rows: int
+        self, caches: list[KeyValueCache | None], source_mask: Tensor, rows: int
     ) -> None:
         """source_mask: (N, S) float, 0 where visible, else very negative.
 
@@ -58,7 +56,7 @@ class DecodingState:
         if rows % sentences:
             raise ValueError(f"{rows} hypotheses cannot be shared out among {sentences} sentences")
         self.caches = caches
-        self.cells: List[Optional[Tensor]] = [None] * len(caches)
+        self.cells: list[Tensor | None] = [None] * len(caches)
         self.length = 0
         self.beam = rows // sentences
         self._hidden = torch.finfo(source_mask.dtype).min / 2

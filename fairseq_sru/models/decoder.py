@@ -56,8 +56,8 @@ class SRUppDecoder(FairseqIncrementalDecoder):
     def forward(
         self,
         prev_output_tokens: Tensor,
-        encoder_out: Optional[EncoderOut] = None,
-        incremental_state: Optional[Dict[str, Any]] = None,
+        encoder_out: EncoderOut | None = None,
+        incremental_state: dict[str, Any] | None = None,
         features_only: bool = False,
         **unused,
     ) -> DecoderOut:
@@ -79,8 +79,8 @@ class SRUppDecoder(FairseqIncrementalDecoder):
     def extract_features(
         self,
         prev_output_tokens: Tensor,
-        encoder_out: Optional[EncoderOut] = None,
-        incremental_state: Optional[Dict[str, Any]] = None,
+        encoder_out: EncoderOut | None = None,
+        incremental_state: dict[str, Any] | None = None,
         **unused,
     ) -> DecoderOut:
         """As :meth:`forward`, without the output projection."""
@@ -104,7 +104,7 @@ class SRUppDecoder(FairseqIncrementalDecoder):
 
     def _read_all(
         self, tokens: Tensor, encoder_out: EncoderOut
-    ) -> Tuple[Tensor, Optional[Tensor]]:
+    ) -> tuple[Tensor, Tensor | None]:
         pad = tokens.eq(self.embed_tokens.padding_idx).t()
         context, context_pad = source(encoder_out)
         out = self.stack(
@@ -115,8 +115,8 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         return out.h, out.weights[self.alignment_layer].mean(1)[..., : context.size(0)]
 
     def _read_next(
-        self, tokens: Tensor, encoder_out: EncoderOut, incremental_state: Dict[str, Any]
-    ) -> Tuple[Tensor, Optional[Tensor]]:
+        self, tokens: Tensor, encoder_out: EncoderOut, incremental_state: dict[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
         state = self.get_incremental_state(incremental_state, "decoding")
         context, context_pad = source(encoder_out)
         if state is None:
@@ -146,7 +146,7 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         return self.need_attention and self.alignment_layer is not None
 
     def reorder_incremental_state(
-        self, incremental_state: Dict[str, Any], new_order: Tensor
+        self, incremental_state: dict[str, Any], new_order: Tensor
     ) -> None:
         """Row i continues what row new_order[i] was (beam search)."""
         state = self.get_incremental_state(incremental_state, "decoding")

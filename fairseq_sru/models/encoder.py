@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Optional
+from typing import Dict, List
 
 import torch.nn.functional as F
 from fairseq.data import Dictionary
@@ -43,7 +43,7 @@ class SRUppEncoder(FairseqEncoder):
         )
 
     def forward(
-        self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **unused
+        self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused
     ) -> EncoderOut:
         """Encode a batch.
 
@@ -114,7 +114,7 @@ def expand(encoder_out: EncoderOut) -> EncoderOut:
     }
 
 
-def source(encoder_out: EncoderOut) -> "tuple[Tensor, Optional[Tensor]]":
+def source(encoder_out: EncoderOut) -> tuple[Tensor, Tensor | None]:
     """(S, N, D) and its padding mask (S, N) or None."""
     pad = encoder_out["encoder_padding_mask"]
     return encoder_out["encoder_out"][0], pad[0].t() if pad else None

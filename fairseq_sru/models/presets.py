@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any
 
 from fairseq.models import MODEL_DATACLASS_REGISTRY, register_model_architecture
 from hydra.core.config_store import ConfigStore
 
 
-def register_presets(model: str, presets: Dict[str, Dict[str, Any]]) -> None:
+def register_presets(model: str, presets: dict[str, dict[str, Any]]) -> None:
     """Register each of ``presets`` (name -> option values) as an architecture of ``model``."""
     for name, values in presets.items():
         register_model_architecture(model, name)(_fill_in(values))
@@ -17,7 +17,7 @@ def register_presets(model: str, presets: Dict[str, Dict[str, Any]]) -> None:
         ConfigStore.instance().store(name=name, group="model", node=node, provider="fairseq_sru")
 
 
-def _fill_in(values: Dict[str, Any]):
+def _fill_in(values: dict[str, Any]):
     def architecture(args) -> None:
         for option, value in values.items():
             if not hasattr(args, option):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any
 
 from fairseq.models import FairseqEncoderDecoderModel, register_model
 
@@ -18,7 +18,7 @@ class SRUppModel(FairseqEncoderDecoderModel):
     """SRU++ encoder and decoder (SRU++ paper, section 5 and appendix B)."""
 
     @classmethod
-    def build_model(cls, cfg: SRUppConfig, task: Any) -> "SRUppModel":
+    def build_model(cls, cfg: SRUppConfig, task: Any) -> SRUppModel:
         """Build from options and the task's dictionaries.
 
         Raises:
@@ -40,7 +40,7 @@ class SRUppModel(FairseqEncoderDecoderModel):
         )
 
 
-PRESETS: Dict[str, Dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     # SRU++ paper, table 8
     "srupp_iwslt": dict(share_decoder_input_output_embed=True),
     "srupp_iwslt_k2": dict(

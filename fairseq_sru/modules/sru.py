@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +56,8 @@ class Recurrence(nn.Module):
             self.bias[1] = self.highway_bias
 
     def forward(
-        self, u: Tensor, x: Tensor, c0: Optional[Tensor] = None, pad: Optional[Tensor] = None
-    ) -> Tuple[Tensor, Tensor]:
+        self, u: Tensor, x: Tensor, c0: Tensor | None = None, pad: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """u (L, B, k * D), x (L, B, input_size), c0 (B, D), pad (L, B) -> h (L, B, D), c (B, D)."""
         mask_c = None
         if self.training and self.dropout > 0:
@@ -90,10 +89,10 @@ class SRULayer(nn.Module):
         self,
         input_size: int,
         hidden_size: int,
-        proj_size: Optional[int] = None,
+        proj_size: int | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        layer_norm: Optional[str] = None,
+        layer_norm: str | None = None,
         highway: bool = True,
         highway_bias: float = 0.0,
         rescale: bool = True,
@@ -124,8 +123,8 @@ class SRULayer(nn.Module):
             nn.init.uniform_(self.out_proj.weight, -bound, bound)
 
     def forward(
-        self, x: Tensor, c0: Optional[Tensor] = None, pad: Optional[Tensor] = None
-    ) -> Tuple[Tensor, Tensor]:
+        self, x: Tensor, c0: Tensor | None = None, pad: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """x (L, B, input_size), c0 (B, D), pad (L, B) bool -> h (L, B, D), c (B, D)."""
         z = x if self.pre_norm is None else self.pre_norm(x)
         if self.in_proj is not None:
@@ -153,10 +152,10 @@ class SRU(nn.Module):
         input_size: int,
         hidden_size: int,
         num_layers: int = 2,
-        proj_size: Optional[int] = None,
+        proj_size: int | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        layer_norm: Optional[str] = None,
+        layer_norm: str | None = None,
         highway: bool = True,
         highway_bias: float = 0.0,
         rescale: bool = True,
@@ -183,8 +182,8 @@ class SRU(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, c0: Optional[Tensor] = None, pad: Optional[Tensor] = None
-    ) -> Tuple[Tensor, Tensor]:
+        self, x: Tensor, c0: Tensor | None = None, pad: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run the stack.
 
         Args:
@@ -196,7 +195,7 @@ class SRU(nn.Module):
             h (L, B, D) of the last layer, c (layers, B, D).
         """
         check_input(x, self.input_size, c0, (len(self.layers), x.size(1), self.output_size), pad)
-        cells: List[Tensor] = []
+        cells: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             x, c = layer(x, None if c0 is None else c0[i], pad)
             cells.append(c)
@@ -204,8 +203,8 @@ class SRU(nn.Module):
 
 
 def layer_norms(
-    placement: Optional[str], input_size: int, output_size: int
-) -> Tuple[Optional[nn.LayerNorm], Optional[nn.LayerNorm]]:
+    placement: str | None, input_size: int, output_size: int
+) -> tuple[nn.LayerNorm | None, nn.LayerNorm | None]:
     """(pre, post) layer norm of a layer for ``placement`` None, "pre" or "post"."""
     if placement not in (None, "pre", "post"):
         raise ValueError(f"layer_norm must be None, 'pre' or 'post', got {placement!r}")
@@ -215,7 +214,7 @@ def layer_norms(
     )
 
 
-def post_norm(norm: Optional[nn.LayerNorm], h: Tensor, pad: Optional[Tensor]) -> Tensor:
+def post_norm(norm: nn.LayerNorm | None, h: Tensor, pad: Tensor | None) -> Tensor:
     """Normalise h, keeping padded steps 0."""
     if norm is None:
         return h
@@ -230,8 +229,8 @@ def check_sizes(**sizes: int) -> None:
 
 
 def check_input(
-    x: Tensor, input_size: int, c0: Optional[Tensor], c_shape: Tuple[int, ...],
-    pad: Optional[Tensor],
+    x: Tensor, input_size: int, c0: Tensor | None, c_shape: tuple[int, ...],
+    pad: Tensor | None,
 ) -> None:
     if x.dim() != 3 or x.size(-1) != input_size:
         raise ValueError(f"input must be (L, B, {input_size}), got {tuple(x.shape)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import NamedTuple, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,8 @@ class SRUppOutput(NamedTuple):
 
     h: Tensor  # (L, B, D)
     c: Tensor  # (layers, B, D)
-    inputs: List[Tensor]  # the input of each layer, (L, B, input size): the next segment's memory
-    weights: List[Optional[Tensor]]  # (B, H, L, S + L) of each layer, None unless asked for
+    inputs: list[Tensor]  # the input of each layer, (L, B, input size): the next segment's memory
+    weights: list[Tensor | None]  # (B, H, L, S + L) of each layer, None unless asked for
 
 
 class SRUppLayer(nn.Module):
@@ -61,7 +61,7 @@ class SRUppLayer(nn.Module):
         recurrence_dropout: float = 0.0,
         attn_dropout: float = 0.0,
         attn_layer_norm: bool = True,
-        layer_norm: Optional[str] = None,
+        layer_norm: str | None = None,
         highway: bool = True,
         highway_bias: float = -2.0,
         rescale: bool = False,
@@ -97,12 +97,12 @@ class SRUppLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        c0: Optional[Tensor] = None,
-        pad: Optional[Tensor] = None,
-        mask: Optional[Tensor] = None,
-        context: Optional[Tensor] = None,
+        c0: Tensor | None = None,
+        pad: Tensor | None = None,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
         need_weights: bool = False,
-    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run the layer over a whole sequence.
 
         Args:
@@ -127,11 +127,11 @@ class SRUppLayer(nn.Module):
     def step(
         self,
         x: Tensor,
-        c0: Optional[Tensor],
-        cache: Optional[KeyValueCache],
+        c0: Tensor | None,
+        cache: KeyValueCache | None,
         mask: Tensor,
         need_weights: bool = False,
-    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Read one token of N sentences with ``beam`` hypotheses each, R = N * beam.
 
         Args:
@@ -159,8 +159,8 @@ class SRUppLayer(nn.Module):
         return self.q_proj(x if self.pre_norm is None else self.pre_norm(x))
 
     def _recur(
-        self, y: Tensor, x: Tensor, c0: Optional[Tensor], pad: Optional[Tensor]
-    ) -> Tuple[Tensor, Tensor]:
+        self, y: Tensor, x: Tensor, c0: Tensor | None, pad: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         if self.attn_norm is not None:
             y = self.attn_norm(y)
         u = self.out_proj(F.dropout(y, self.dropout, self.training))
@@ -193,14 +193,14 @@ class SRUpp(nn.Module):
         hidden_size: int,
         proj_size: int,
         num_layers: int = 2,
-        attention: Union[str, Sequence[int]] = "all",
+        attention: str | Sequence[int] = "all",
         num_heads: int = 1,
         alpha: float = 0.0,
         bidirectional: bool = False,
         dropout: float = 0.0,
         attn_dropout: float = 0.0,
         attn_layer_norm: bool = True,
-        layer_norm: Optional[str] = None,
+        layer_norm: str | None = None,
         highway: bool = True,
         highway_bias: float = -2.0,
         rescale: bool = False,
@@ -245,13 +245,13 @@ class SRUpp(nn.Module):
     def forward(
         self,
         x: Tensor,
-        c0: Optional[Tensor] = None,
-        pad: Optional[Tensor] = None,
-        context: Union[Tensor, Sequence[Tensor], None] = None,
-        context_pad: Optional[Tensor] = None,
+        c0: Tensor | None = None,
+        pad: Tensor | None = None,
+        context: Tensor | Sequence[Tensor] | None = None,
+        context_pad: Tensor | None = None,
         causal: bool = False,
-        window: Optional[int] = None,
-        mask: Optional[Tensor] = None,
+        window: int | None = None,
+        mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> SRUppOutput:
         """Run the stack over whole sequences.
@@ -290,7 +290,7 @@ class SRUpp(nn.Module):
         return SRUppOutput(x, torch.stack(cells), inputs, weights)
 
     def start(
-        self, rows: int, context: Optional[Tensor] = None, context_pad: Optional[Tensor] = None
+        self, rows: int, context: Tensor | None = None, context_pad: Tensor | None = None
     ) -> DecodingState:
         """State before the first token.
 
@@ -312,7 +312,7 @@ class SRUpp(nn.Module):
 
     def step(
         self, x: Tensor, state: DecodingState, need_weights: bool = False
-    ) -> Tuple[Tensor, List[Optional[Tensor]]]:
+    ) -> tuple[Tensor, list[Tensor | None]]:
         """Read one token: x (1, R, input_size) -> h (1, R, D), weights per layer
         (N, H, beam, slots) or None. The state is advanced in place."""
         mask = state.grow()
@@ -326,8 +326,8 @@ class SRUpp(nn.Module):
         return x, weights
 
     def _contexts(
-        self, context: Union[Tensor, Sequence[Tensor], None]
-    ) -> Sequence[Optional[Tensor]]:
+        self, context: Tensor | Sequence[Tensor] | None
+    ) -> Sequence[Tensor | None]:
         if context is None or isinstance(context, Tensor):
             return [context] * len(self.layers)
         if len(context) != len(self.layers):
@@ -336,7 +336,7 @@ class SRUpp(nn.Module):
         return context
 
 
-def attention_layers(spec: Union[str, Sequence[int]], num_layers: int) -> Set[int]:
+def attention_layers(spec: str | Sequence[int], num_layers: int) -> set[int]:
     """The layers, counted from 1 as in the paper's tables 2 and 10, that attend.
 
     Args:
@@ -377,8 +377,8 @@ def _positive(text: str) -> int:
 
 
 def _combine(
-    mask: Optional[Tensor], extra: Optional[Tensor], dtype: torch.dtype
-) -> Optional[Tensor]:
+    mask: Tensor | None, extra: Tensor | None, dtype: torch.dtype
+) -> Tensor | None:
     if extra is None or mask is None:
         return mask if extra is None else extra
     if extra.dtype == torch.bool:

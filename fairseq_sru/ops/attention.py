@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,11 +11,11 @@ def attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    mask: Optional[Tensor] = None,
+    mask: Tensor | None = None,
     num_heads: int = 1,
     dropout: float = 0.0,
     need_weights: bool = False,
-) -> Tuple[Tensor, Optional[Tensor]]:
+) -> tuple[Tensor, Tensor | None]:
     """softmax(q k^T / sqrt(head size) + mask) v, per head.
 
     Args:
@@ -49,13 +47,13 @@ def attention(
 
 def attention_mask(
     length: int,
-    pad: Optional[Tensor] = None,
+    pad: Tensor | None = None,
     context_length: int = 0,
-    context_pad: Optional[Tensor] = None,
+    context_pad: Tensor | None = None,
     causal: bool = False,
-    window: Optional[int] = None,
-    device: Optional[torch.device] = None,
-) -> Optional[Tensor]:
+    window: int | None = None,
+    device: torch.device | None = None,
+) -> Tensor | None:
     """Which of [context ; current] each current position attends to: True = takes part.
 
     Real positions only. With ``causal`` none after itself; with ``window`` moreover none more

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -22,15 +21,15 @@ except ModuleNotFoundError as error:
 
 def recurrence(
     u: Tensor,
-    x: Optional[Tensor],
-    weight_c: Optional[Tensor],
+    x: Tensor | None,
+    weight_c: Tensor | None,
     bias: Tensor,
-    c0: Optional[Tensor] = None,
-    pad: Optional[Tensor] = None,
-    mask_c: Optional[Tensor] = None,
+    c0: Tensor | None = None,
+    pad: Tensor | None = None,
+    mask_c: Tensor | None = None,
     scale: float = 1.0,
     bidirectional: bool = False,
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Run the elementwise recurrence over a whole sequence.
 
     ::

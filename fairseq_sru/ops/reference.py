@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
-
 import torch
 from torch import Tensor
 
@@ -15,15 +13,15 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def recurrence_ref(
     u: Tensor,
-    x: Optional[Tensor],
-    weight_c: Optional[Tensor],
+    x: Tensor | None,
+    weight_c: Tensor | None,
     bias: Tensor,
-    c0: Optional[Tensor] = None,
-    pad: Optional[Tensor] = None,
-    mask_c: Optional[Tensor] = None,
+    c0: Tensor | None = None,
+    pad: Tensor | None = None,
+    mask_c: Tensor | None = None,
     scale: float = 1.0,
     bidirectional: bool = False,
-) -> Tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`fairseq_sru.ops.recurrence`, differentiated by autograd.
 
     Source: SRU paper eqs. 1-4 with both gates reading c[t-1], as in SRU++ paper eqs. 2-5.
