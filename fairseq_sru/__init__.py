@@ -1,0 +1,37 @@
+"""SRU and SRU++ for fairseq, loaded with ``--user-dir fairseq_sru``.
+
+``fairseq_sru.modules`` and ``fairseq_sru.ops`` need PyTorch alone. Where fairseq is installed,
+importing the package also repairs it for today's libraries and registers models and optimizers.
+"""
+
+import logging
+import sys
+from importlib.util import find_spec
+
+__version__ = "0.1.0"
+
+
+def _import_fairseq() -> None:
+    # this module of fairseq asks for tensorboardX whenever fairseq is imported
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+    try:
+        import fairseq  # noqa: F401
+    except ValueError as error:
+        if "mutable default" not in str(error):
+            raise
+        raise ImportError(
+            f"this fairseq does not run on Python {sys.version_info[0]}.{sys.version_info[1]}: "
+            "replace it with `pip uninstall fairseq && pip install fairseq-fixed`"
+        ) from None
+
+
+if find_spec("fairseq") is not None:
+    _import_fairseq()
+
+    from fairseq_sru import checkpoints, compat, errors
+
+    compat.apply()
+    errors.apply()
+    checkpoints.apply()
+
+    from fairseq_sru import models, optim  # noqa: F401  (registered by being imported)

@@ -1,0 +1,110 @@
+"""``python -m fairseq_sru.average_checkpoints``: the mean of several checkpoints' parameters."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairseq_sru.checkpoints import read_checkpoint
+from fairseq_sru.errors import UsageError
+
+
+def main() -> None:
+    args = _parser().parse_args()
+    paths = find_checkpoints(args.inputs, args.num_epoch_checkpoints, args.num_update_checkpoints)
+    if any(Path(path).resolve() == Path(args.output).resolve() for path in paths):
+        raise UsageError(f"--output {args.output} is one of the checkpoints to average")
+    save(average(paths), args.output)
+    print(f"{args.output}: mean of {', '.join(paths)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fairseq_sru.average_checkpoints",
+        description="Average the parameters of checkpoints of one model.",
+    )
+    parser.add_argument("--inputs", nargs="+", required=True, metavar="PATH",
+                        help="checkpoints, or one folder of checkpoints")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the averaged checkpoint")
+    last = parser.add_mutually_exclusive_group()
+    last.add_argument("--num-epoch-checkpoints", type=int, metavar="N",
+                      help="the last N checkpointE.pt of the folder")
+    last.add_argument("--num-update-checkpoints", type=int, metavar="N",
+                      help="the last N checkpoint_E_U.pt of the folder")
+    return parser
+
+
+def find_checkpoints(
+    inputs: list[str], epochs: int | None = None, updates: int | None = None
+) -> list[str]:
+    """``inputs`` themselves, or the last checkpoints of the one folder they name, newest first.
+
+    Raises:
+        UsageError: a folder where files are wanted or the reverse, or too few checkpoints.
+    """
+    wanted = epochs if updates is None else updates
+    if wanted is None:
+        folders = [path for path in inputs if os.path.isdir(path)]
+        if folders:
+            raise UsageError(f"{folders[0]} is a folder: add --num-epoch-checkpoints N or "
+                             "--num-update-checkpoints N")
+        return inputs
+    if len(inputs) != 1 or not os.path.isdir(inputs[0]):
+        raise UsageError("--num-epoch-checkpoints and --num-update-checkpoints need --inputs to "
+                         "be one existing folder")
+    pattern = r"checkpoint(\d+)\.pt" if updates is None else r"checkpoint_\d+_(\d+)\.pt"
+    matches = [re.fullmatch(pattern, name) for name in os.listdir(inputs[0])]
+    found = sorted((match for match in matches if match), key=lambda m: int(m[1]), reverse=True)
+    if not 1 <= wanted <= len(found):
+        kind = "checkpointE.pt" if updates is None else "checkpoint_E_U.pt"
+        raise UsageError(f"{inputs[0]} has {len(found)} files {kind}, cannot average {wanted}")
+    return [os.path.join(inputs[0], match[0]) for match in found[:wanted]]
+
+
+def average(paths: list[str]) -> dict[str, Any]:
+    """The first checkpoint without its optimizer state, its parameters the mean over ``paths``.
+
+    Sums are float64, so the order of ``paths`` does not matter; each parameter keeps its type.
+
+    Raises:
+        UsageError: a checkpoint is missing or damaged, or they are not of one model.
+    """
+    result = read_checkpoint(paths[0])
+    result.pop("last_optimizer_state", None)
+    first = result["model"]
+    sums = {
+        name: value.to(torch.float64, copy=True)
+        for name, value in first.items()
+        if value.is_floating_point()
+    }
+    for path in paths[1:]:
+        model = read_checkpoint(path)["model"]
+        for name in sorted(first.keys() | model.keys()):
+            shapes = [tuple(m[name].shape) if name in m else "missing" for m in (first, model)]
+            if shapes[0] != shapes[1]:
+                raise UsageError(f"{paths[0]} and {path} are not of one model: {name} is "
+                                 f"{shapes[0]} and {shapes[1]}")
+        for name, total in sums.items():
+            total += model[name]
+    result["model"] = {
+        name: (sums[name] / len(paths)).to(value.dtype) if name in sums else value
+        for name, value in first.items()
+    }
+    return result
+
+
+def save(state: dict[str, Any], path: str) -> None:
+    """Write the whole file, then give it its name: ``path`` is never half a checkpoint."""
+    partial = f"{path}.tmp"
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Repairs of fairseq on today's PyTorch, numpy and sacrebleu.
+
+fairseq 0.12.2 and its maintained fork are patched in memory, one function a fault. Each function
+does nothing where its fault is absent and may be called again; the replaced function stays
+reachable as ``__wrapped__`` of its replacement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import inspect
+import sys
+import types
+from typing import Any, Callable
+
+import numpy as np
+import torch
+from fairseq import models, options, tasks
+from fairseq.data import bucket_pad_length_dataset, data_utils
+from fairseq.optim import AMPOptimizer
+from fairseq.scoring import bleu
+
+
+def apply() -> None:
+    """Repair what every fairseq command may meet."""
+    allow_checkpoint_types()
+    restore_numpy_long()
+    repair_buckets()
+    keep_last_batch()
+    keep_bf16_off_tpus()
+    repair_amp_step()
+    repair_sentence_bleu()
+
+
+def patch(owner: Any, name: str, build: Callable[[Callable], Callable]) -> None:
+    """Replace ``owner.name`` by ``build(original)``, once for each ``build``."""
+    original = getattr(owner, name)
+    repairs = getattr(original, "_repairs", ())
+    if build.__qualname__ not in repairs:
+        patched = functools.wraps(original)(build(original))
+        patched._repairs = (*repairs, build.__qualname__)
+        setattr(owner, name, patched)
+
+
+def allow_checkpoint_types() -> None:
+    """PyTorch 2.6 loads nothing but tensors and names types it is told are harmless.
+
+    fairseq checkpoints also hold the command's Namespace (legacy models and schedulers) and, with
+    --eval-bleu, numpy arrays and scalars. Loading stays ``weights_only``.
+    """
+    if hasattr(torch.serialization, "add_safe_globals"):
+        multiarray = getattr(np, "_core", None) or np.core
+        dtypes = {type(np.dtype(name)) for name in ("int64", "float64", "float32")}
+        torch.serialization.add_safe_globals([
+            argparse.Namespace, np.ndarray, np.dtype, *dtypes,
+            multiarray.multiarray._reconstruct, multiarray.multiarray.scalar,
+        ])
+
+
+def restore_numpy_long() -> None:
+    """numpy 2 has no ``np.compat.long`` (eos sample breaking, batch buckets)."""
+    if not hasattr(np, "compat"):
+        np.compat = types.SimpleNamespace(long=int)
+
+
+def repair_buckets() -> None:
+    """numpy 2's percentile has no argument ``interpolation`` (--num-batch-buckets)."""
+    if "interpolation" in inspect.signature(np.percentile).parameters:
+        return
+
+    def build(original):
+        def get_buckets(sizes, num_buckets):
+            bounds = np.linspace(0, 100, num_buckets + 1)[1:]
+            return np.unique(np.percentile(sizes, bounds, method="lower"))
+
+        return get_buckets
+
+    patch(data_utils, "get_buckets", build)
+    patch(bucket_pad_length_dataset, "get_buckets", build)
+
+
+def keep_last_batch() -> None:
+    """The fork drops the last batch of a data set unless its size is a multiple of 8.
+
+    fairseq-generate then translates only part of a test set, validation and training never see
+    the longest sentences, and nothing is said about it.
+    """
+
+    def build(original):
+        def batch_by_size(indices, *args, fixed_shapes=None, **kwargs):
+            if len(indices) == 0:
+                return []
+            batches = original(indices, *args, fixed_shapes=fixed_shapes, **kwargs)
+            lost = indices[sum(map(len, batches)):]
+            return batches if fixed_shapes is not None or len(lost) == 0 else [*batches, lost]
+
+        return batch_by_size
+
+    patch(data_utils, "batch_by_size", build)
+
+
+def keep_bf16_off_tpus() -> None:
+    """--bf16 switches --tpu on, and then every device is looked for among TPUs."""
+
+    def build(original):
+        def parse_args_and_arch(parser, input_args=None, parse_known=False, *args, **kwargs):
+            parsed = original(parser, input_args, parse_known, *args, **kwargs)
+            namespace = parsed[0] if parse_known else parsed
+            if getattr(namespace, "tpu", False):
+                namespace.tpu = "--tpu" in (sys.argv[1:] if input_args is None else input_args)
+            return parsed
+
+        return parse_args_and_arch
+
+    patch(options, "parse_args_and_arch", build)
+
+
+def repair_amp_step() -> None:
+    """--amp unscales gradients twice: once for clipping and, for another object, in the step."""
+
+    def build(original):
+        def step(self):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+        return step
+
+    patch(AMPOptimizer, "step", build)
+
+
+def repair_sentence_bleu() -> None:
+    """fairseq-score --sentence-bleu passes three numbers to a scorer that wants a config."""
+
+    def build(original):
+        def __init__(self, cfg, eos=None, unk=None):
+            original(self, cfg if eos is None else bleu.BleuConfig(pad=cfg, eos=eos, unk=unk))
+
+        return __init__
+
+    patch(bleu.Scorer, "__init__", build)
+
+
+def repair_sacrebleu() -> None:
+    """fairseq-score --sacrebleu passes open files; sacrebleu 2 wants lists of lines.
+
+    Not part of `apply`: it changes another library, so only our score command asks for it.
+    """
+    import sacrebleu
+
+    def build(original):
+        def corpus_bleu(hypotheses, references, *args, **kwargs):
+            return original(list(hypotheses), [list(r) for r in references], *args, **kwargs)
+
+        return corpus_bleu
+
+    patch(sacrebleu, "corpus_bleu", build)
+
+
+def register_model(name: str, dataclass: Any = None) -> Callable[[type], type]:
+    """fairseq's decorator, which returns the older class in silence when ``name`` is taken.
+
+    Raises:
+        ValueError: ``name`` is taken.
+    """
+    return _register(models.register_model, models.MODEL_REGISTRY, "model", name, dataclass)
+
+
+def register_task(name: str, dataclass: Any = None) -> Callable[[type], type]:
+    """fairseq's decorator, which returns the older class in silence when ``name`` is taken.
+
+    Raises:
+        ValueError: ``name`` is taken.
+    """
+    return _register(tasks.register_task, tasks.TASK_REGISTRY, "task", name, dataclass)
+
+
+def _register(register, registry, kind, name, dataclass):
+    if name in registry:
+        owner = f"{registry[name].__module__}.{registry[name].__qualname__}"
+        raise ValueError(f"{kind} {name!r} is already registered by {owner}: is fairseq_sru or "
+                         "another --user-dir loaded twice?")
+    return register(name, dataclass=dataclass)
