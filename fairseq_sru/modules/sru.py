@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from fairseq_sru.ops import recurrence
+from fairseq_sru.ops import recurrence, recurrence_tanh
 
 
 class Recurrence(nn.Module):
@@ -22,6 +23,7 @@ class Recurrence(nn.Module):
         highway_bias: start value of b_r.
         rescale: multiply x by sqrt(1 + 2 exp(highway_bias)), SRU paper section 3.2.
         weight_c: gates read c[t-1] (``v * c``, SRU paper section 2.1).
+        tanh: h reads tanh(c), see :func:`fairseq_sru.ops.recurrence_tanh`.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Recurrence(nn.Module):
         highway_bias: float = 0.0,
         rescale: bool = False,
         weight_c: bool = True,
+        tanh: bool = False,
     ) -> None:
         super().__init__()
         self.output_size = output_size
@@ -41,6 +44,7 @@ class Recurrence(nn.Module):
         self.dropout = dropout
         self.highway = highway
         self.highway_bias = highway_bias
+        self.tanh = tanh
         self.num_blocks = 4 if highway and input_size != output_size else 3
         rescale = rescale and highway
         self.scale = math.sqrt(1 + 2 * math.exp(highway_bias)) if rescale else 1.0
@@ -63,7 +67,8 @@ class Recurrence(nn.Module):
         if self.training and self.dropout > 0:
             keep = 1 - self.dropout
             mask_c = self.bias.new_empty(u.size(1), self.output_size).bernoulli_(keep).div_(keep)
-        return recurrence(
+        run = recurrence_tanh if self.tanh else recurrence
+        return run(
             u.view(u.size(0), u.size(1), self.num_blocks, self.output_size),
             x if self.highway and self.num_blocks == 3 else None,
             self.weight_c,
@@ -97,12 +102,13 @@ class SRULayer(nn.Module):
         highway_bias: float = 0.0,
         rescale: bool = True,
         weight_c: bool = True,
+        tanh: bool = False,
     ) -> None:
         super().__init__()
         output_size = hidden_size * (2 if bidirectional else 1)
         self.recurrence = Recurrence(
             input_size, output_size, bidirectional, dropout, highway, highway_bias, rescale,
-            weight_c)
+            weight_c, tanh)
         out_features = self.recurrence.num_blocks * output_size
         if proj_size:
             self.in_proj = nn.Linear(input_size, proj_size, bias=False)
@@ -139,6 +145,8 @@ class SRU(nn.Module):
     Args:
         input_size, hidden_size: of the input, and d of every layer, per direction.
         num_layers: number of layers.
+        proj_size: of every layer, or a list of one a layer.
+        project_input: if input_size is not D, map the input to D first (no bias).
         others: see :class:`SRULayer`.
 
     Raises:
@@ -152,7 +160,7 @@ class SRU(nn.Module):
         input_size: int,
         hidden_size: int,
         num_layers: int = 2,
-        proj_size: int | None = None,
+        proj_size: int | Sequence[int] | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
         layer_norm: str | None = None,
@@ -160,16 +168,26 @@ class SRU(nn.Module):
         highway_bias: float = 0.0,
         rescale: bool = True,
         weight_c: bool = True,
+        tanh: bool = False,
+        project_input: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        proj_sizes = proj_size if isinstance(proj_size, Sequence) else [proj_size] * num_layers
+        if len(proj_sizes) != num_layers:
+            raise ValueError(f"proj_size must be one size or {num_layers}, got {proj_size}")
         self.input_size = input_size
         self.output_size = hidden_size * (2 if bidirectional else 1)
+        self.input_proj = None
+        if project_input and input_size != self.output_size:
+            self.input_proj = nn.Linear(input_size, self.output_size, bias=False)
+            nn.init.xavier_uniform_(self.input_proj.weight)
+            input_size = self.output_size
         self.layers = nn.ModuleList(
             SRULayer(
                 input_size if i == 0 else self.output_size,
                 hidden_size,
-                proj_size,
+                proj_sizes[i],
                 bidirectional,
                 dropout if i + 1 < num_layers else 0.0,
                 layer_norm,
@@ -177,6 +195,7 @@ class SRU(nn.Module):
                 highway_bias,
                 rescale,
                 weight_c,
+                tanh,
             )
             for i in range(num_layers)
         )
@@ -195,6 +214,8 @@ class SRU(nn.Module):
             h (L, B, D) of the last layer, c (layers, B, D).
         """
         check_input(x, self.input_size, c0, (len(self.layers), x.size(1), self.output_size), pad)
+        if self.input_proj is not None:
+            x = self.input_proj(x)
         cells: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             x, c = layer(x, None if c0 is None else c0[i], pad)

@@ -3,5 +3,6 @@
 from fairseq_sru.ops.attention import attention, attention_mask
 from fairseq_sru.ops.recurrence import recurrence
 from fairseq_sru.ops.reference import recurrence_ref
+from fairseq_sru.ops.tanh import recurrence_tanh
 
-__all__ = ["attention", "attention_mask", "recurrence", "recurrence_ref"]
+__all__ = ["attention", "attention_mask", "recurrence", "recurrence_ref", "recurrence_tanh"]
