@@ -69,7 +69,13 @@ def extension():
             "csrc/recurrence_cuda_backward.cu",
         ]
         flags["nvcc"] = ["-O3"]
-    return kind("fairseq_sru_ext", sources, extra_compile_args=flags, extra_link_args=link)
+    return kind(
+        "fairseq_sru_ext",
+        sources,
+        depends=sorted(map(str, Path("csrc").iterdir())),
+        extra_compile_args=flags,
+        extra_link_args=link,
+    )
 
 
 setup(

@@ -19,22 +19,26 @@ at::TensorOptions state_options(const Tensor& u) {
 }
 
 void check_tensor(
-    const char* name, const Tensor& tensor, at::IntArrayRef shape, at::ScalarType dtype, const Tensor& u) {
+    const char* name, const Tensor& tensor, at::IntArrayRef shape, at::ScalarType dtype,
+    const Tensor& u) {
   TORCH_CHECK_VALUE(
-      tensor.sizes() == shape, "recurrence: ", name, " has shape ", tensor.sizes(), ", expected ", shape,
-      " for u of shape ", u.sizes());
+      tensor.sizes() == shape, "recurrence: ", name, " has shape ", tensor.sizes(), ", expected ",
+      shape, " for u of shape ", u.sizes());
   TORCH_CHECK_TYPE(
-      tensor.scalar_type() == dtype, "recurrence: ", name, " is ", tensor.scalar_type(), ", expected ", dtype,
-      " for u of ", u.scalar_type());
+      tensor.scalar_type() == dtype, "recurrence: ", name, " is ", tensor.scalar_type(),
+      ", expected ", dtype, " for u of ", u.scalar_type());
   TORCH_CHECK_VALUE(
-      tensor.device() == u.device(), "recurrence: ", name, " is on ", tensor.device(), ", u on ", u.device());
+      tensor.device() == u.device(), "recurrence: ", name, " is on ", tensor.device(), ", u on ",
+      u.device());
 }
 
 void check_input(
-    const char* name, const OptionalTensor& tensor, at::IntArrayRef shape, at::ScalarType dtype, const Tensor& u) {
+    const char* name, const OptionalTensor& tensor, at::IntArrayRef shape, at::ScalarType dtype,
+    const Tensor& u) {
   if (tensor) {
     check_tensor(name, *tensor, shape, dtype, u);
-    TORCH_CHECK_VALUE(tensor->is_contiguous(), "recurrence: ", name, " is not contiguous; call .contiguous()");
+    TORCH_CHECK_VALUE(
+        tensor->is_contiguous(), "recurrence: ", name, " is not contiguous; call .contiguous()");
   }
 }
 
@@ -48,9 +52,11 @@ void check_forward(const Operands& in) {
   TORCH_CHECK_VALUE(u.is_contiguous(), "recurrence: u is not contiguous; call .contiguous()");
   const int64_t L = u.size(0), B = u.size(1), D = u.size(3);
   TORCH_CHECK_VALUE(
-      !in.bidirectional || D % 2 == 0, "recurrence: a bidirectional recurrence needs an even D, not ", D);
+      !in.bidirectional || D % 2 == 0,
+      "recurrence: a bidirectional recurrence needs an even D, not ", D);
   TORCH_CHECK_VALUE(
-      !(in.x && u.size(2) == 4), "recurrence: with k = 4 the highway input is the last block of u; x must be None");
+      !(in.x && u.size(2) == 4),
+      "recurrence: with k = 4 the highway input is the last block of u; x must be None");
   const at::ScalarType dtype = u.scalar_type(), state = state_dtype(u);
   check_input("x", in.x, {L, B, D}, dtype, u);
   check_input("weight_c", in.weight_c, {2, D}, state, u);
@@ -60,7 +66,8 @@ void check_forward(const Operands& in) {
   check_input("mask_c", in.mask_c, {B, D}, state, u);
 }
 
-void check_backward(const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last) {
+void check_backward(
+    const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last) {
   const int64_t L = in.u.size(0), B = in.u.size(1), D = in.u.size(3);
   const at::ScalarType dtype = in.u.scalar_type(), state = state_dtype(in.u);
   check_input("c", c, {L, B, D}, state, in.u);
@@ -82,14 +89,15 @@ Grads empty_grads(const Operands& in) {
   return {
       at::empty(in.u.sizes(), options),
       in.x ? at::empty(in.x->sizes(), options) : at::empty({0}, options),
-      at::empty({B, 4, D}, state),
-      at::empty({B, D}, state),
+      at::empty({B, 4, D}, state), at::empty({B, D}, state),
       in.mask_c ? at::empty({B, D}, state) : at::empty({0}, state)};
 }
 
 std::tuple<Tensor, Tensor> sum_gates(const Operands& in, const Tensor& gates) {
   const Tensor sum = gates.sum(0);
-  return {in.weight_c ? sum.slice(0, 0, 2).contiguous() : at::empty({0}, sum.options()), sum.slice(0, 2, 4).contiguous()};
+  return {
+      in.weight_c ? sum.slice(0, 0, 2).contiguous() : at::empty({0}, sum.options()),
+      sum.slice(0, 2, 4).contiguous()};
 }
 
 namespace {
@@ -106,7 +114,8 @@ struct Cpu {
         return launch(c10::BFloat16());
       default:
         TORCH_CHECK_TYPE(
-            false, "recurrence: no CPU kernel for ", u.scalar_type(), "; use float32, bfloat16 or float64");
+            false, "recurrence: no CPU kernel for ", u.scalar_type(),
+            "; use float32, bfloat16 or float64");
     }
   }
 
@@ -115,7 +124,8 @@ struct Cpu {
   }
 
   static void backward(
-      const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last, const Grads& grads) {
+      const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last,
+      const Grads& grads) {
     dispatch(in.u, [&](auto type) {
       backward_cpu(backward_args<decltype(type)>(in, c, grad_h, grad_c_last, grads));
     });
@@ -127,11 +137,14 @@ struct Cpu {
 
 TORCH_LIBRARY(fairseq_sru, m) {
   m.def(
-      "recurrence(Tensor u, Tensor? x, Tensor? weight_c, Tensor bias, Tensor? c0, Tensor? pad, Tensor? mask_c, "
+      "recurrence(Tensor u, Tensor? x, Tensor? weight_c, Tensor bias, Tensor? c0, Tensor? pad, "
+      "Tensor? mask_c, "
       "float scale, bool bidirectional, bool save_c) -> (Tensor h, Tensor c_last, Tensor c)");
   m.def(
-      "recurrence_backward(Tensor grad_h, Tensor grad_c_last, Tensor u, Tensor? x, Tensor? weight_c, Tensor bias, "
-      "Tensor? c0, Tensor? pad, Tensor? mask_c, Tensor c, float scale, bool bidirectional) -> (Tensor grad_u, "
+      "recurrence_backward(Tensor grad_h, Tensor grad_c_last, Tensor u, Tensor? x, Tensor? "
+      "weight_c, Tensor bias, "
+      "Tensor? c0, Tensor? pad, Tensor? mask_c, Tensor c, float scale, bool bidirectional) -> "
+      "(Tensor grad_u, "
       "Tensor grad_x, Tensor grad_weight_c, Tensor grad_bias, Tensor grad_c0, Tensor grad_mask_c)");
 }
 
@@ -143,6 +156,7 @@ TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
 // The module itself is empty: importing it registers the operators.
 PyMODINIT_FUNC PyInit_fairseq_sru_ext() {
   static PyModuleDef module = {
-      PyModuleDef_HEAD_INIT, "fairseq_sru_ext", "Compiled operators of fairseq-sru: torch.ops.fairseq_sru.", -1};
+      PyModuleDef_HEAD_INIT, "fairseq_sru_ext",
+      "Compiled operators of fairseq-sru: torch.ops.fairseq_sru.", -1};
   return PyModule_Create(&module);
 }

@@ -34,10 +34,12 @@ struct Grads {
 };
 
 void check_forward(const Operands& in);
-void check_backward(const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last);
+void check_backward(
+    const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last);
 Outputs empty_outputs(const Operands& in, bool save_c);
 Grads empty_grads(const Operands& in);
-std::tuple<Tensor, Tensor> sum_gates(const Operands& in, const Tensor& gates);  // grad_weight_c, grad_bias
+std::tuple<Tensor, Tensor> sum_gates(
+    const Operands& in, const Tensor& gates);  // grad_weight_c, grad_bias
 
 template <typename T>
 T* data(const Tensor& tensor) {
@@ -52,20 +54,13 @@ const T* data(const OptionalTensor& tensor) {
 template <typename T>
 Inputs<T> inputs(const Operands& in) {
   using S = State<T>;
-  return {
-      in.u.size(0),
-      in.u.size(1),
-      in.u.size(3),
-      static_cast<int>(in.u.size(2)),
-      in.bidirectional,
-      static_cast<S>(in.scale),
-      data<T>(in.u),
-      data<T>(in.x),
-      data<S>(in.weight_c),
-      data<S>(in.bias),
-      data<S>(in.c0),
-      data<bool>(in.pad),
-      data<S>(in.mask_c)};
+  return {in.u.size(0),         in.u.size(1),
+          in.u.size(3),         static_cast<int>(in.u.size(2)),
+          in.bidirectional,     static_cast<S>(in.scale),
+          data<T>(in.u),        data<T>(in.x),
+          data<S>(in.weight_c), data<S>(in.bias),
+          data<S>(in.c0),       data<bool>(in.pad),
+          data<S>(in.mask_c)};
 }
 
 template <typename T>
@@ -76,23 +71,18 @@ Forward<T> forward_args(const Operands& in, const Outputs& out) {
 
 template <typename T>
 Backward<T> backward_args(
-    const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last, const Grads& grads) {
+    const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last,
+    const Grads& grads) {
   using S = State<T>;
-  return {
-      inputs<T>(in),
-      data<S>(c),
-      data<T>(grad_h),
-      data<S>(grad_c_last),
-      data<T>(grads.u),
-      data<T>(grads.x),
-      data<S>(grads.gates),
-      data<S>(grads.c0),
-      data<S>(grads.mask_c)};
+  return {inputs<T>(in),        data<S>(c),        data<T>(grad_h),
+          data<S>(grad_c_last), data<T>(grads.u),  data<T>(grads.x),
+          data<S>(grads.gates), data<S>(grads.c0), data<S>(grads.mask_c)};
 }
 
 // The operators of one device. Launch has, static and for any pair of arguments as above,
 //   forward(const Operands&, const Outputs&)
-//   backward(const Operands&, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last, const Grads&)
+//   backward(const Operands&, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last,
+//   const Grads&)
 template <typename Launch>
 std::tuple<Tensor, Tensor, Tensor> recurrence(
     const Tensor& u, const OptionalTensor& x, const OptionalTensor& weight_c, const Tensor& bias,
@@ -110,8 +100,9 @@ std::tuple<Tensor, Tensor, Tensor> recurrence(
 template <typename Launch>
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> recurrence_backward(
     const Tensor& grad_h, const Tensor& grad_c_last, const Tensor& u, const OptionalTensor& x,
-    const OptionalTensor& weight_c, const Tensor& bias, const OptionalTensor& c0, const OptionalTensor& pad,
-    const OptionalTensor& mask_c, const Tensor& c, double scale, bool bidirectional) {
+    const OptionalTensor& weight_c, const Tensor& bias, const OptionalTensor& c0,
+    const OptionalTensor& pad, const OptionalTensor& mask_c, const Tensor& c, double scale,
+    bool bidirectional) {
   const Operands in{u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional};
   check_forward(in);
   check_backward(in, c, grad_h, grad_c_last);

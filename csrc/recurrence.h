@@ -1,4 +1,5 @@
-// The SRU recurrence: its gate equations, once for the CPU and the CUDA kernels, and the arguments both take.
+// The SRU recurrence: its gate equations, once for the CPU and the CUDA kernels, and the arguments
+// both take.
 //
 //   f = sigmoid(u0 + v_f * prev + b_f)      c = f * prev + (1 - f) * u2
 //   r = sigmoid(u1 + v_r * prev + b_r)      h = s + (c - s) * m * r
@@ -30,8 +31,9 @@ struct StateOf<double> {
 template <typename T>
 using State = typename StateOf<T>::type;
 
-// All tensors are dense and time-major. With `bidirectional`, channels [0, D/2) run forwards in time and
-// [D/2, D) backwards. A null pointer stands for an absent tensor: weight_c and c0 zero, mask_c one, no padding.
+// All tensors are dense and time-major. With `bidirectional`, channels [0, D/2) run forwards in
+// time and [D/2, D) backwards. A null pointer stands for an absent tensor: weight_c and c0 zero,
+// mask_c one, no padding.
 template <typename T>
 struct Inputs {
   int64_t length, batch, width;  // L, B, D
@@ -45,6 +47,21 @@ struct Inputs {
   const State<T>* c0;        // (B, D)
   const bool* pad;           // (L, B): a padded step carries c through and outputs 0
   const State<T>* mask_c;    // (B, D)
+
+  // Whether the direction of a channel runs backwards in time, and the t of its step-th step.
+  SRU_INLINE bool reverse(int64_t channel) const { return bidirectional && channel >= width / 2; }
+  SRU_INLINE int64_t time(int64_t channel, int64_t step) const {
+    return reverse(channel) ? length - 1 - step : step;
+  }
+
+  // Offsets into (B, D), (L, B, D) and (L, B, k, D).
+  SRU_INLINE int64_t state_at(int64_t b, int64_t channel) const { return b * width + channel; }
+  SRU_INLINE int64_t row_at(int64_t t, int64_t b, int64_t channel) const {
+    return (t * batch + b) * width + channel;
+  }
+  SRU_INLINE int64_t u_at(int64_t t, int64_t b, int64_t channel) const {
+    return (t * batch + b) * blocks * width + channel;
+  }
 };
 
 template <typename T>
@@ -61,9 +78,10 @@ struct Backward : Inputs<T> {
   const State<T>* grad_c_last;  // (B, D)
   T* grad_u;                    // (L, B, k, D)
   T* grad_x;                    // (L, B, D), null without x
-  State<T>* grad_gates;         // (B, 4, D): v_f, v_r, b_f, b_r of each batch element, for the caller to sum
-  State<T>* grad_c0;            // (B, D)
-  State<T>* grad_mask_c;        // (B, D), null without mask_c
+  State<T>*
+      grad_gates;     // (B, 4, D): v_f, v_r, b_f, b_r of each batch element, for the caller to sum
+  State<T>* grad_c0;  // (B, D)
+  State<T>* grad_mask_c;  // (B, D), null without mask_c
 };
 
 template <typename To, typename From>
@@ -74,9 +92,9 @@ SRU_INLINE To bit_cast(From value) {
   return result;
 }
 
-// exp(x) without branches or calls, so that loops over it vectorise: x = n ln2 + r, a Taylor polynomial in r, and
-// n added to the exponent. The magic number rounds x / ln2 to the integer n, left in the low bits. About 1 ulp for
-// |x| <= 87 (float) and |x| <= 708 (double); wrong beyond.
+// exp(x) without branches or calls, so that loops over it vectorise: x = n ln2 + r, a Taylor
+// polynomial in r, and n added to the exponent. The magic number rounds x / ln2 to the integer n,
+// left in the low bits. About 1 ulp for |x| <= 87 (float) and |x| <= 708 (double); wrong beyond.
 SRU_INLINE float exp_bounded(float x) {
   const float magic = 12582912.0f;  // 1.5 * 2^23
   const float shifted = x * 1.44269504f + magic;
@@ -148,9 +166,9 @@ struct Step {
 
 template <typename S>
 SRU_INLINE Step<S> forward_step(const Gates<S>& gates, S mask, S u0, S u1, S u2, S s, S prev) {
-  const S f = sigmoid(u0 + (gates.v_f * prev + gates.b_f));
-  const S r = sigmoid(u1 + (gates.v_r * prev + gates.b_r));
-  const S c = f * prev + (1 - f) * u2;
+  const S f = sigmoid(gates.v_f * prev + (u0 + gates.b_f));
+  const S r = sigmoid(gates.v_r * prev + (u1 + gates.b_r));
+  const S c = f * (prev - u2) + u2;
   return {c, s + (c - s) * (mask * r)};
 }
 
@@ -163,8 +181,8 @@ struct StepGrad {
 template <typename S>
 SRU_INLINE StepGrad<S> backward_step(
     const Gates<S>& gates, S mask, S u0, S u1, S u2, S s, S prev, S c, S grad_h, S grad_c) {
-  const S f = sigmoid(u0 + (gates.v_f * prev + gates.b_f));
-  const S r = sigmoid(u1 + (gates.v_r * prev + gates.b_r));
+  const S f = sigmoid(gates.v_f * prev + (u0 + gates.b_f));
+  const S r = sigmoid(gates.v_r * prev + (u1 + gates.b_r));
   const S grad_mr = grad_h * (c - s);
   const S grad_s = grad_h - grad_h * (mask * r);
   const S grad_c_total = grad_c + grad_h * (mask * r);
