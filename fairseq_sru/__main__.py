@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 from types import SimpleNamespace
@@ -33,10 +34,8 @@ def versions() -> Iterator[str]:
             continue
     yield f"| CUDA of torch | {torch.version.cuda or 'none'} |"
     yield f"| Python | {platform.python_version()}, {platform.platform()} |"
-    if COMPILED:
-        import fairseq_sru_ext
-
-        yield f"| compiler of fairseq_sru_ext | {getattr(fairseq_sru_ext, 'compiler', 'unknown')} |"
+    if hasattr(sys.modules.get("fairseq_sru_ext"), "compiler"):
+        yield f"| compiler of fairseq_sru_ext | {sys.modules['fairseq_sru_ext'].compiler} |"
 
 
 def backends() -> Iterator[str]:

@@ -12,6 +12,7 @@ import functools
 import inspect
 import sys
 import types
+import warnings
 from typing import Any, Callable
 
 import numpy as np
@@ -31,6 +32,7 @@ def apply() -> None:
     keep_bf16_off_tpus()
     repair_amp_step()
     repair_sentence_bleu()
+    silence_known_warnings()
 
 
 def patch(owner: Any, name: str, build: Callable[[Callable], Callable]) -> None:
@@ -155,6 +157,17 @@ def repair_sacrebleu() -> None:
         return corpus_bleu
 
     patch(sacrebleu, "corpus_bleu", build)
+
+
+def silence_known_warnings() -> None:
+    """Deprecations that every command prints by the page and that only fairseq could act on."""
+    for message in (
+        r"hydra\.experimental\.", r"\s*The version_base parameter", r"\s*The strict flag in",
+        r"In '.*': Usage of deprecated keyword", r"\s*'.*' is validated against ConfigStore",
+        r"'pin_memory' argument is set", r"`torch\.cuda\.amp\.",
+        r"torch\.cuda\.amp\.GradScaler is enabled, but CUDA is not",
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def register_model(name: str, dataclass: Any = None) -> Callable[[type], type]:

@@ -1,0 +1,100 @@
+"""What the tests share: a tiny binarised corpus, fairseq commands, a trained model."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+USER_DIR = ROOT / "fairseq_sru"
+TRAIN_OPTIONS = [
+    "--user-dir", USER_DIR, "--task", "translation", "--arch", "srupp_tiny",
+    "--optimizer", "radam", "--lr", "0.02", "--max-tokens", "256", "--num-workers", "0", "--cpu",
+    "--log-format", "simple", "--log-interval", "4",
+]
+
+
+def run_python(*args, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run this Python from the repository root; the caller looks at the return code."""
+    return subprocess.run(
+        [sys.executable, *map(str, args)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def run_fairseq(command: str, *args, stdin: str | None = None) -> subprocess.CompletedProcess:
+    """Run ``fairseq-<command>``; anything but success is a failure of the test."""
+    result = run_python("-m", f"fairseq_cli.{command}", *args, stdin=stdin)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def train(data: Path, save_dir: Path, *args) -> subprocess.CompletedProcess:
+    """fairseq-train with the tiny model; later options win."""
+    return run_fairseq("train", data, *TRAIN_OPTIONS, "--save-dir", save_dir, *args)
+
+
+def fails_in_one_line(result: subprocess.CompletedProcess) -> str:
+    """The message of a command that failed as promised: last line, no trace."""
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    return last
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of reference data, from FAIRSEQ_SRU_REFERENCE."""
+    folder = Path(os.environ.get("FAIRSEQ_SRU_REFERENCE", ROOT.parent / "shared" / "reference"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference data in {folder}: set FAIRSEQ_SRU_REFERENCE")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """Text of a German-English toy language: the words of a sentence in reverse order."""
+    folder = tmp_path_factory.mktemp("corpus")
+    numbers = random.Random(1)
+    for split, size in ("train", 320), ("valid", 40), ("test", 20):
+        sentences = [
+            [numbers.randrange(20) for _ in range(numbers.randint(2, 9))] for _ in range(size)
+        ]
+        de = "".join(" ".join(f"wort{n}" for n in s) + "\n" for s in sentences)
+        en = "".join(" ".join(f"word{n}" for n in reversed(s)) + "\n" for s in sentences)
+        (folder / f"{split}.de").write_text(de)
+        (folder / f"{split}.en").write_text(en)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(corpus) -> Path:
+    """The corpus binarised: 20 words and fairseq's own symbols a side."""
+    folder = corpus / "bin"
+    run_fairseq(
+        "preprocess", "-s", "de", "-t", "en", "--trainpref", corpus / "train",
+        "--validpref", corpus / "valid", "--testpref", corpus / "test", "--destdir", folder,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory) -> Path:
+    """A folder of checkpoints: epochs 1 to 3, updates 8, 16 and 24, best and last."""
+    folder = tmp_path_factory.mktemp("trained")
+    result = train(
+        data, folder, "--max-epoch", "3", "--save-interval-updates", "8", "--dropout", "0.1"
+    )
+    (folder / "train.log").write_text(result.stdout)
+    return folder

@@ -1,0 +1,232 @@
+"""Each fault of fairseq on today's libraries: there without the repair, gone with it."""
+
+import argparse
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import sacrebleu
+import torch
+from conftest import ROOT, run_python
+from fairseq import options
+from fairseq.data import Dictionary, bucket_pad_length_dataset, data_utils
+from fairseq.models import MODEL_REGISTRY, FairseqEncoderDecoderModel, register_model
+from fairseq.optim import AMPOptimizer
+from fairseq.scoring import bleu
+from fairseq.tasks import FairseqTask
+
+import fairseq_sru
+from fairseq_sru import compat
+
+
+def original(function, depth=1):
+    for _ in range(depth):
+        function = function.__wrapped__
+    return function
+
+
+def test_applying_twice_is_harmless():
+    before = [options.parse_args_and_arch, AMPOptimizer.step, data_utils.batch_by_size,
+              data_utils.get_buckets, bleu.Scorer.__init__, np.compat]
+    compat.apply()
+    after = [options.parse_args_and_arch, AMPOptimizer.step, data_utils.batch_by_size,
+             data_utils.get_buckets, bleu.Scorer.__init__, np.compat]
+    assert all(a is b for a, b in zip(before, after))
+
+
+def test_checkpoints_load_without_arbitrary_objects(tmp_path):
+    """What fairseq saves loads with weights_only on, and other objects still do not."""
+    path = tmp_path / "checkpoint.pt"
+    saved = {"args": argparse.Namespace(lr=0.1), "counts": np.array([3, 1]),
+             "bleu": np.float64(0.5), "norm": np.float32(2)}
+    torch.save(saved, path)
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        with pytest.raises(Exception, match="Weights only load failed"):
+            torch.load(path)
+        compat.allow_checkpoint_types()
+        loaded = torch.load(path, weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(allowed)
+    assert loaded["args"].lr == 0.1 and loaded["counts"].tolist() == [3, 1]
+    assert loaded["bleu"] == 0.5 and loaded["norm"] == 2
+
+    torch.save({"call": subprocess.Popen}, path)
+    with pytest.raises(Exception, match="Weights only load failed"):
+        torch.load(path)
+
+
+def test_numpy_long(monkeypatch):
+    if int(np.__version__.split(".")[0]) >= 2:
+        monkeypatch.delattr(np, "compat")
+        with pytest.raises(AttributeError, match="compat"):
+            np.compat  # noqa: B018
+    compat.restore_numpy_long()
+    assert np.zeros(2, dtype=np.compat.long).dtype == np.int64
+
+
+def test_buckets():
+    sizes = np.array([3, 1, 4, 1, 5, 9, 2, 6])
+    if int(np.__version__.split(".")[0]) >= 2:
+        with pytest.raises(TypeError, match="interpolation"):
+            original(data_utils.get_buckets)(sizes, 2)
+    assert bucket_pad_length_dataset.get_buckets(sizes, 2).tolist() == [3, 9]
+    assert data_utils.get_buckets(sizes, 4).tolist() == [1, 3, 5, 9]
+
+
+def batches(function, count, multiple, **limits):
+    indices = np.arange(count)[::-1]
+    found = function(indices, None, num_tokens_vec=np.full(count, 2), **limits,
+                     required_batch_size_multiple=multiple)
+    return [list(batch) for batch in found]
+
+
+def test_last_batch():
+    lost = batches(original(data_utils.batch_by_size), 20, 8, max_sentences=16)
+    assert sum(map(len, lost)) == 16
+    kept = batches(data_utils.batch_by_size, 20, 8, max_sentences=16)
+    assert kept == [*lost, [3, 2, 1, 0]]
+
+
+@pytest.mark.parametrize("count, multiple", [(0, 8), (3, 8), (16, 8), (20, 1), (29, 8)])
+def test_batches_hold_every_sentence_once(count, multiple):
+    found = batches(data_utils.batch_by_size, count, multiple, max_tokens=18)
+    assert [i for batch in found for i in batch] == list(range(count))[::-1]
+    assert all(len(batch) <= 9 for batch in found)
+
+
+def parse(function, *args):
+    return function(options.get_generation_parser(), ["data", "--path", "model.pt", *args])
+
+
+def test_bf16_is_not_for_tpus():
+    unpatched = original(options.parse_args_and_arch, depth=2)
+    assert parse(unpatched, "--bf16").tpu
+    args = parse(options.parse_args_and_arch, "--bf16")
+    assert args.bf16 and not args.tpu
+    assert parse(options.parse_args_and_arch, "--tpu").tpu
+
+
+class OneWeight:
+    """The part of a fairseq optimizer that AMPOptimizer uses."""
+
+    def __init__(self):
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.optimizer = torch.optim.SGD([self.weight], lr=0.25)
+        self.param_groups = self.optimizer.param_groups
+        self.step = self.optimizer.step
+
+    def clip_grad_norm(self, max_norm, aggregate_norm_fn=None):
+        return self.weight.grad.norm()
+
+
+@pytest.mark.parametrize("step, expected", [
+    (original(AMPOptimizer.step), 1 - 0.25 / 1024),  # unscaled twice
+    (AMPOptimizer.step, 0.75),
+])
+def test_amp_unscales_once(step, expected):
+    common = SimpleNamespace(fp16_init_scale=1024, min_loss_scale=1e-4)
+    wrapped = OneWeight()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        amp = AMPOptimizer(SimpleNamespace(common=common, optimizer=None), [], wrapped)
+    amp._grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024)
+    amp.backward(wrapped.weight.sum())
+    amp.clip_grad_norm(0)
+    step(amp)
+    assert wrapped.weight.item() == pytest.approx(expected, abs=1e-7)
+
+
+def test_sentence_bleu():
+    dictionary = Dictionary()
+    numbers = dictionary.pad(), dictionary.eos(), dictionary.unk()
+    with pytest.raises(TypeError):
+        original(bleu.Scorer.__init__)(object.__new__(bleu.Scorer), *numbers)
+    for scorer in bleu.Scorer(*numbers), bleu.Scorer(bleu.BleuConfig(*numbers)):
+        line = dictionary.encode_line("a b c d e")
+        scorer.add(line, line)
+        assert scorer.score() == 100
+
+
+def test_sacrebleu_wants_lists(tmp_path):
+    """The fault behind fairseq-score --sacrebleu; the next test shows the repair."""
+    (tmp_path / "text").write_text("the cat sat on the mat\n")
+    with open(tmp_path / "text") as hypotheses, open(tmp_path / "text") as references:
+        with pytest.raises(TypeError, match="should be a sequence of strings"):
+            sacrebleu.corpus_bleu(hypotheses, [references])
+
+
+@pytest.mark.parametrize("option, expected", [
+    ("--sacrebleu", "BLEU = 75.54"), ("--sentence-bleu", "1 BLEU4 = 41.37")
+])
+def test_score(option, expected, tmp_path):
+    (tmp_path / "hypothesis").write_text("the cat sat on the mat\nit is good\n")
+    (tmp_path / "reference").write_text("the cat sat on the mat\nit was very good\n")
+    args = "-s", tmp_path / "hypothesis", "-r", tmp_path / "reference", option
+    result = run_python("-m", "fairseq_sru.score", *args)
+    assert result.returncode == 0, result.stderr
+    assert expected in result.stdout
+
+
+def test_a_taken_name_is_refused():
+    class Other(FairseqEncoderDecoderModel):
+        pass
+
+    ours = MODEL_REGISTRY["srupp"]
+    try:
+        assert register_model("srupp")(Other) is ours, "the fault: silence, and the older class"
+    except ValueError:
+        pass  # official fairseq refuses
+    with pytest.raises(ValueError, match="'srupp' is already registered by fairseq_sru.models"):
+        compat.register_model("srupp")(Other)
+    with pytest.raises(ValueError, match="task 'translation' is already registered by fairseq"):
+        compat.register_task("translation")(FairseqTask)
+
+
+def test_importing_is_quiet_and_leaves_cuda_alone():
+    code = "import fairseq_sru, torch; assert not torch.cuda.is_initialized()"
+    result = run_python("-c", code)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_modules_without_fairseq():
+    code = ("import sys; sys.modules['fairseq'] = None; "
+            "from fairseq_sru.modules import SRU, SRUpp; assert 'fairseq_sru.compat' not in "
+            "sys.modules")
+    result = run_python("-c", code)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("body, message", [
+    ("raise ValueError(\"mutable default <class 'CommonConfig'> for field common is not "
+     "allowed: use default_factory\")", "ImportError: this fairseq does not run on Python"),
+    ("import omegaconf_of_another_world", "No module named 'omegaconf_of_another_world'"),
+    ("raise ValueError('another one')", "ValueError: another one"),
+])
+def test_a_fairseq_that_does_not_import(body, message, tmp_path):
+    """Official fairseq on Python 3.11 gets a remedy, any other failure stays what it is."""
+    (tmp_path / "fairseq.py").write_text(body)
+    result = run_python("-c", f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; "
+                        "import fairseq_sru")
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode == 1 and message in last
+    assert ("fairseq-fixed" in last) == last.startswith("ImportError")
+
+
+def test_report():
+    """`python -m fairseq_sru`: versions, devices and sizes as in SRU++ paper, table 8."""
+    result = run_python("-m", "fairseq_sru")
+    assert result.returncode == 0, result.stderr
+    rows = dict(line[2:-2].split(" | ") for line in result.stdout.splitlines()
+                if " | " in line)
+    assert rows["fairseq_sru"] == fairseq_sru.__version__
+    assert rows["torch"] == torch.__version__
+    assert rows["Python"].startswith(sys.version.split()[0])
+    assert any(name.startswith("CPU") for name in rows)
+    millions = {name: int(rows[name].replace(",", "")) / 1e6 for name in
+                ("srupp_iwslt", "srupp_iwslt_k2")}
+    assert f"{millions['srupp_iwslt']:.1f} {millions['srupp_iwslt_k2']:.1f}" == "20.4 19.6"
