@@ -165,7 +165,7 @@ struct Step {
 };
 
 template <typename S>
-SRU_INLINE Step<S> forward_step(const Gates<S>& gates, S mask, S u0, S u1, S u2, S s, S prev) {
+SRU_INLINE Step<S> forward_step(Gates<S> gates, S mask, S u0, S u1, S u2, S s, S prev) {
   const S f = sigmoid(gates.v_f * prev + (u0 + gates.b_f));
   const S r = sigmoid(gates.v_r * prev + (u1 + gates.b_r));
   const S c = f * (prev - u2) + u2;
@@ -180,7 +180,7 @@ struct StepGrad {
 
 template <typename S>
 SRU_INLINE StepGrad<S> backward_step(
-    const Gates<S>& gates, S mask, S u0, S u1, S u2, S s, S prev, S c, S grad_h, S grad_c) {
+    Gates<S> gates, S mask, S u0, S u1, S u2, S s, S prev, S c, S grad_h, S grad_c) {
   const S f = sigmoid(gates.v_f * prev + (u0 + gates.b_f));
   const S r = sigmoid(gates.v_r * prev + (u1 + gates.b_r));
   const S grad_mr = grad_h * (c - s);
