@@ -34,7 +34,7 @@ def attention(
     query, key, value = (_split_heads(t, num_heads) for t in (q, k, v))
     if mask is not None and mask.dtype == torch.bool:
         mask = additive(mask, q.dtype)
-    if not need_weights and dropout == 0.0:
+    if not need_weights and dropout == 0.0 and not _slow_fused(q):
         out = F.scaled_dot_product_attention(query, key, value, mask)
         return _merge_heads(out), None
     scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)
@@ -98,6 +98,12 @@ def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     row without any True stays finite."""
     zero = torch.zeros((), dtype=dtype, device=mask.device)
     return torch.where(mask, zero, torch.full_like(zero, torch.finfo(dtype).min / 2))
+
+
+def _slow_fused(q: Tensor) -> bool:
+    """PyTorch's fused CPU kernel calls a matrix product per head: 3 to 10 times slower in
+    bfloat16 than batched products at the sizes of translation (benchmarks/attention.py)."""
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16
 
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:
