@@ -1,0 +1,33 @@
+# make install | demo | test | lint | bench: each creates what it needs from nothing.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+BIN := $(abspath $(VENV))/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install demo test lint bench clean
+
+install: $(INSTALLED)
+
+# fairseq and fairseq_sru_ext build against the installed torch, hence no build isolation; with
+# CUDA_HOME set, fairseq's own build fails.
+$(INSTALLED): setup.py pyproject.toml Makefile $(wildcard csrc/*)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$(TORCH)" numpy cython "setuptools>=64" wheel ninja
+	env -u CUDA_HOME $(BIN)/pip install --quiet --no-build-isolation -e ".[test,plot]"
+	touch $@
+
+demo: install
+	PYTHON=$(BIN)/python bash examples/demo/run.sh
+
+test: install
+	$(BIN)/python -m pytest tests
+
+lint: install
+	$(BIN)/ruff check .
+
+bench: install
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf build runs *.egg-info *.so .pytest_cache .ruff_cache
