@@ -1,6 +1,8 @@
-"""What a stack carries from one token to the next while it decodes."""
+"""What a stack carries from one token, or one segment of a text, to the next."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -97,6 +99,103 @@ class DecodingState:
             for cache in self.caches:
                 if cache is not None:
                     cache.select(sentences)
+
+
+@dataclass
+class StreamState:
+    """What B streams carry from one segment of their text to the next, free of gradients.
+
+    Attributes:
+        cells: (layers, B, D), after the last token.
+        inputs: (S, B, C) per layer, its last S inputs; None where it does not attend.
+        pad: (S, B) bool, True = padding, or None.
+    """
+
+    cells: Tensor
+    inputs: list[Tensor | None]
+    pad: Tensor | None = None
+
+    @classmethod
+    def after(
+        cls,
+        before: StreamState | None,
+        cells: Tensor,
+        inputs: list[Tensor | None],
+        pad: Tensor | None,
+        context: int,
+    ) -> StreamState:
+        """The state after another L tokens; of the layer inputs the last ``context`` remain.
+
+        Args:
+            before: None at the start of the streams.
+            cells: (layers, B, D). inputs: (L, B, C) per layer. pad: (L, B) or None.
+        """
+
+        def keep(old: Tensor | None, new: Tensor | None) -> Tensor | None:
+            if new is None:
+                return None
+            new = new.detach()
+            if old is not None and len(new) < context:
+                new = torch.cat([old, new])
+            return new[max(0, len(new) - context) :]
+
+        old_inputs = [None] * len(inputs) if before is None else before.inputs
+        old_pad = None if before is None else before.pad
+        attending = [pair for pair in zip(old_inputs, inputs) if pair[1] is not None]
+        if not attending:
+            pad = None
+        elif pad is not None or old_pad is not None:
+            old, new = attending[0]
+            pad = _no_padding(new) if pad is None else pad
+            old_pad = _no_padding(old) if old_pad is None and old is not None else old_pad
+        return cls(
+            cells.detach(), [keep(*pair) for pair in zip(old_inputs, inputs)], keep(old_pad, pad)
+        )
+
+    def to(self, device: torch.device) -> StreamState:
+        return StreamState(
+            self.cells.to(device),
+            [x if x is None else x.to(device) for x in self.inputs],
+            self.pad if self.pad is None else self.pad.to(device),
+        )
+
+
+class StreamMemory:
+    """Hands the state of streams from one batch of segments to the next; every batch has one.
+
+    A batch that is read again, as after a gradient overflow, starts from the same state; one that
+    is never read leaves the state as it was.
+
+    Attributes:
+        train_context: how many layer inputs of earlier segments training keeps.
+        eval_context: how many tokens before itself a token sees in evaluation.
+        before, after: the state before and after the batch, None at the start of the streams.
+    """
+
+    def __init__(
+        self, train_context: int, eval_context: int, state: StreamState | None = None
+    ) -> None:
+        self.train_context = train_context
+        self.eval_context = eval_context
+        self.before = self.after = state
+        self._next: StreamMemory | None = None
+
+    def next(self) -> StreamMemory:
+        """The memory of the batch after this one."""
+        self._next = StreamMemory(self.train_context, self.eval_context, self.after)
+        return self._next
+
+    def leave(self, state: StreamState) -> None:
+        """Set what the next batch starts from."""
+        self.after = state
+        if self._next is not None:
+            self._next.before = state
+            self._next.leave(state)
+
+
+def _no_padding(x: Tensor) -> Tensor:
+    """(S, B) of False for x (S, B, C)."""
+    return torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
 
 
 def _with_room(buffer: Tensor, length: int, fill: float, dim: int = 1) -> Tensor:

@@ -259,8 +259,9 @@ class SRUpp(nn.Module):
         Args:
             x: (L, B, input_size).
             c0: (layers, B, D) or None. pad: (L, B) bool, True = padding.
-            context: what all layers (one tensor (S, B, D)) or each of them (a list) attend to
-                besides their input: the encoder's output, or the memory of the last segment.
+            context: what all layers (one tensor (S, B, D)) or each of them (a list, None where a
+                layer does not attend) attend to besides their input: the encoder's output, or the
+                memory of the last segment.
             context_pad: (S, B) bool. causal, window: see :func:`attention_mask`.
             mask: (L, S + L), bool (True = takes part) or float (added to the scores), besides
                 the others.
@@ -271,7 +272,7 @@ class SRUpp(nn.Module):
         """
         check_input(x, self.input_size, c0, (len(self.layers), x.size(1), self.output_size), pad)
         contexts = self._contexts(context)
-        context_length = 0 if contexts[0] is None else contexts[0].size(0)
+        context_length = next((c.size(0) for c in contexts if c is not None), 0)
         if context_pad is not None and tuple(context_pad.shape) != (context_length, x.size(1)):
             raise ValueError(f"context_pad must be {(context_length, x.size(1))}, "
                              f"got {tuple(context_pad.shape)}")
