@@ -1,7 +1,8 @@
 """SRU and SRU++ for fairseq, loaded with ``--user-dir fairseq_sru``.
 
 ``fairseq_sru.modules`` and ``fairseq_sru.ops`` need PyTorch alone. Where fairseq is installed,
-importing the package also repairs it for today's libraries and registers models and optimizers.
+importing the package also repairs it for today's libraries and registers models, tasks and
+optimizers.
 """
 
 import logging
@@ -34,4 +35,4 @@ if find_spec("fairseq") is not None:
     errors.apply()
     checkpoints.apply()
 
-    from fairseq_sru import models, optim  # noqa: F401  (registered by being imported)
+    from fairseq_sru import models, optim, tasks  # noqa: F401  (registered by being imported)

@@ -1,5 +1,6 @@
 """fairseq models: importing this registers the architectures."""
 
+from fairseq_sru.models.language_model import SRUppLanguageModel
 from fairseq_sru.models.translation import SRUppModel
 
-__all__ = ["SRUppModel"]
+__all__ = ["SRUppLanguageModel", "SRUppModel"]

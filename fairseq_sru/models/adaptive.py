@@ -1,0 +1,79 @@
+"""Adaptive input and softmax as in the SRU++ paper: tied embeddings, output biases."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from fairseq.modules import AdaptiveInput, AdaptiveSoftmax
+from fairseq.modules.adaptive_softmax import TiedLinear
+from torch import Tensor, nn
+
+
+class TiedOutput(TiedLinear):
+    """Scores of a band of words: the band's embedding and a bias."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__(weight, transpose=False)
+        self.bias = nn.Parameter(weight.new_zeros(weight.size(0)))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias)
+
+
+class TiedAdaptiveSoftmax(AdaptiveSoftmax):
+    """fairseq's adaptive softmax over the embeddings of an adaptive input, with biases.
+
+    Args:
+        adaptive_input: whose embeddings are the output weights.
+        hidden_size: size of the features.
+        dropout: of the features and of the rare words' projected features.
+        tie_proj: use the input's projections too, those of the most frequent words included.
+    """
+
+    def __init__(
+        self, adaptive_input: AdaptiveInput, hidden_size: int, dropout: float, tie_proj: bool
+    ) -> None:
+        super().__init__(
+            adaptive_input.cutoff[-1],
+            hidden_size,
+            adaptive_input.cutoff,
+            dropout,
+            adaptive_inputs=adaptive_input,
+            tie_proj=tie_proj,
+        )
+        embedding, proj = adaptive_input.weights_for_band(0)
+        words = TiedOutput(embedding)
+        if tie_proj:
+            words = nn.Sequential(TiedLinear(proj, transpose=True), words)
+        elif isinstance(self.head.word_proj, nn.Sequential):
+            words = nn.Sequential(self.head.word_proj[0], words)
+        self.head.word_proj = words
+        for band, tail in enumerate(self.tail, start=1):
+            tail[-1] = TiedOutput(adaptive_input.weights_for_band(band)[0])
+
+
+def build_adaptive_input(
+    vocabulary: int, padding_idx: int, embed_dim: int, factor: float, hidden_size: int, cutoff: str
+) -> AdaptiveInput:
+    """An adaptive input with the start values of :func:`build_embedding` in every band.
+
+    Args:
+        cutoff: numbers of the most frequent words, "19997,39997,199997".
+
+    Raises:
+        ValueError: the numbers do not rise, or reach beyond the vocabulary.
+    """
+    try:
+        numbers = [int(number) for number in cutoff.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or numbers != sorted({n for n in numbers if 0 < n < vocabulary}):
+        raise ValueError(f"--adaptive-cutoff must be rising numbers below the {vocabulary} types "
+                         f"of the dictionary, such as 2000,10000; got {cutoff!r}")
+    module = AdaptiveInput(vocabulary, padding_idx, embed_dim, factor, hidden_size, numbers)
+    for embedding, _ in module.embeddings:
+        bound = math.sqrt(3.0 / embedding.embedding_dim)
+        nn.init.uniform_(embedding.weight, -bound, bound)
+    nn.init.zeros_(module.embeddings[0][0].weight[padding_idx])
+    return module

@@ -1,0 +1,120 @@
+"""Language modelling on continuous streams, with memory from segment to segment."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fairseq import utils
+from fairseq.data import Dictionary, data_utils
+from fairseq.logging import metrics
+from fairseq.tasks.language_modeling import LanguageModelingTask
+
+from fairseq_sru.compat import register_task
+from fairseq_sru.errors import UsageError
+from fairseq_sru.state import StreamMemory
+from fairseq_sru.tasks.stream_config import StreamLanguageModelingConfig
+from fairseq_sru.tasks.streams import StreamBatchIterator, Streams, Text
+
+
+@register_task("srupp_language_modeling", dataclass=StreamLanguageModelingConfig)
+class StreamLanguageModelingTask(LanguageModelingTask):
+    """Cut a text into --batch-size streams; a batch is the next segment of each.
+
+    A model is given the memory of its streams and carries cells and layer inputs in it. Every
+    epoch and every evaluation begins without memory and has its own.
+    """
+
+    @classmethod
+    def setup_task(cls, args: Any, **kwargs) -> StreamLanguageModelingTask:
+        folder = utils.split_paths(args.data)[0]
+        return cls(args, Dictionary.load(os.path.join(folder, "dict.txt")))
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+        """Load the lines of a split.
+
+        Raises:
+            UsageError: there are none.
+        """
+        paths = utils.split_paths(self.args.data)
+        path = os.path.join(paths[(epoch - 1) % len(paths)], split)
+        lines = data_utils.load_indexed_dataset(
+            path, self.dictionary, self.args.dataset_impl, combine=combine)
+        if lines is None:
+            raise UsageError(f"{path}.bin and .idx do not exist: give a folder written by "
+                             "fairseq-preprocess --only-source, or name another subset")
+        self.datasets[split] = Text(lines, lines.sizes, split == self.args.train_subset)
+
+    def get_batch_iterator(
+        self,
+        dataset: Any,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        num_shards: int = 1,
+        shard_id: int = 0,
+        num_workers: int = 0,
+        epoch: int = 1,
+        data_buffer_size: int = 0,
+        skip_remainder_batch: bool = False,
+        **others,
+    ) -> Any:
+        """Segments of ``max_sentences`` streams, or of as many as ``max_tokens`` has room for."""
+        if not isinstance(dataset, Text):  # sentences to continue, in fairseq-interactive
+            return super().get_batch_iterator(
+                dataset, max_tokens, max_sentences, num_shards=num_shards, shard_id=shard_id,
+                num_workers=num_workers, epoch=epoch, data_buffer_size=data_buffer_size,
+                skip_remainder_batch=skip_remainder_batch, **others)
+        train_segment = self.args.tokens_per_sample
+        segment = train_segment if dataset.training else self._or_train(self.args.eval_segment)
+        streams = Streams(
+            dataset,
+            max_sentences or max(1, max_tokens // segment),
+            segment,
+            self.dictionary.pad(),
+            self.dictionary.eos(),
+            num_shards,
+            shard_id,
+        )
+        return StreamBatchIterator(
+            streams,
+            StreamMemory(train_segment, self._or_train(self.args.eval_context)),
+            num_shards,
+            shard_id,
+            num_workers=num_workers,
+            epoch=epoch,
+            buffer_size=data_buffer_size,
+            skip_remainder_batch=skip_remainder_batch,
+        )
+
+    def eval_lm_dataloader(
+        self,
+        dataset: Any,
+        max_tokens: int | None = None,
+        batch_size: int | None = None,
+        context_window: int = 0,
+        max_positions: int | None = None,
+        **others,
+    ) -> Any:
+        """For fairseq-eval-lm: one stream, or --batch-size of them.
+
+        Raises:
+            UsageError: with --context-window.
+        """
+        if context_window > 0:
+            raise UsageError("streams carry their context along: give --eval-context instead of "
+                             "--context-window")
+        batches = self.get_batch_iterator(dataset, max_sentences=batch_size or 1, **others)
+        return batches.next_epoch_itr(shuffle=False)
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        super().reduce_metrics(logging_outputs, criterion)
+        if str(self.args.unit) == "character":
+            metrics.log_derived("bpc", _bits_per_token)
+
+    def _or_train(self, option: int | None) -> int:
+        return self.args.tokens_per_sample if option is None else option
+
+
+def _bits_per_token(meters: dict[str, Any]) -> float:
+    meter = meters["nll_loss"] if "nll_loss" in meters else meters["loss"]
+    return round(float(meter.avg), 4)

@@ -1,0 +1,257 @@
+"""The language model: memory, row order, incremental decoding, batches of sentences, gradients."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+
+from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.lm_config import SRUppLMConfig
+from fairseq_sru.models.lm_presets import PRESETS
+from fairseq_sru.state import StreamMemory
+
+PAD, EOS, VOCABULARY = 1, 2, 40
+
+
+def build(preset="srupp_lm_tiny", **options):
+    """A model in float64, for evaluation."""
+    words = Dictionary()
+    for i in range(VOCABULARY - len(words)):
+        words.add_symbol(f"w{i}")
+    cfg = SRUppLMConfig(**{**PRESETS[preset], **options})
+    torch.manual_seed(0)
+    model = SRUppLanguageModel.build_model(cfg, SimpleNamespace(target_dictionary=words))
+    return model.double().eval()
+
+
+VARIANTS = [
+    dict(),
+    dict(attention="none"),
+    dict(attention="2", layer_norm="pre", rescale=True),
+    dict(attention="1", layer_norm="post", no_attention_norm=True, num_heads=1),
+    dict(embed_dim=None, share_decoder_input_output_embed=True),
+    dict(adaptive_cutoff="10,20", tie_adaptive_proj=True),
+    dict(adaptive_cutoff="8"),
+]
+
+
+def variant_id(options):
+    return "-".join(f"{k}={v}" for k, v in options.items()) or "plain"
+
+
+def tokens(rows, length, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(4, VOCABULARY, (rows, length), generator=generator)
+
+
+def log_probs(model, output):
+    """In float64, where fairseq's own are float32."""
+    if model.decoder.adaptive_softmax is not None:
+        return model.decoder.adaptive_softmax.get_log_prob(output[0], None)
+    return output[0].log_softmax(-1)
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)
+
+
+def whole(model, text, context):
+    """One long forward under the mask that lets a token see the ``context`` tokens before."""
+    memory = StreamMemory(text.size(1), context)
+    return log_probs(model, model(text, memory=memory))
+
+
+def in_segments(model, text, context, lengths):
+    memory, scores = StreamMemory(text.size(1), context), []
+    for segment in text.split(lengths, 1):
+        memory = memory.next()
+        scores.append(log_probs(model, model(segment, memory=memory)))
+    return torch.cat(scores, 1)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=variant_id)
+@pytest.mark.parametrize("context", [0, 3, 8, 100])
+def test_segments_with_memory_equal_one_long_forward(options, context):
+    """Whatever their lengths."""
+    model, text = build(**options), tokens(3, 23)
+    expected = whole(model, text, context)
+    if context == 100:
+        close(expected, log_probs(model, model(text)))
+    for lengths in (23, 1, 4, [2, 9, 1, 11]):
+        close(in_segments(model, text, context, lengths), expected)
+
+
+def test_a_token_sees_the_context_and_no_more():
+    """Attention alone, the cells being zeroed: two layers reach back twice the context."""
+    model, text = build(), tokens(1, 16)
+    other = text.clone()
+    other[:, 5] = 4 + (text[:, 5] - 3) % (VOCABULARY - 4)
+
+    def attention_alone(text):
+        memory, scores = StreamMemory(16, 4), []
+        for t in range(16):
+            memory = memory.next()
+            if memory.before is not None:
+                memory.before.cells.zero_()
+            scores.append(log_probs(model, model(text[:, t : t + 1], memory=memory)))
+        return torch.cat(scores, 1)
+
+    changed = (attention_alone(text) - attention_alone(other)).abs().amax((0, 2)) > 1e-12
+    assert changed.tolist() == [5 <= t <= 5 + 2 * 4 for t in range(16)]
+
+
+def test_rows_may_be_permuted():
+    model, text = build(), tokens(4, 15)
+    order = torch.tensor([2, 0, 3, 1])
+    expected = in_segments(model, text, 6, 4)
+    close(in_segments(model, text[order], 6, 4), expected[order])
+
+
+def test_memory_helps_nothing_if_it_is_forgotten():
+    """A state that is not carried changes the scores: the tests above can fail."""
+    model, text = build(), tokens(2, 12)
+    apart = torch.cat([log_probs(model, model(s)) for s in text.split(6, 1)], 1)
+    expected = in_segments(model, text, 12, 6)
+    close(apart[:, :6], expected[:, :6])
+    assert (apart[:, 6:] - expected[:, 6:]).abs().max() > 1e-3
+
+
+def test_training_sees_all_of_the_segment_before():
+    """M to 2M tokens for segments of M, and the memory has no gradients."""
+    model, text = build(dropout=0.0), tokens(2, 12)
+    model.train()
+    memory, scores = StreamMemory(4, 1), []
+    for segment in text.split(4, 1):
+        memory = memory.next()
+        if memory.before is not None:
+            state = memory.before
+            assert not state.cells.requires_grad
+            assert [x.shape for x in state.inputs] == [(4, 2, 32)] * 2
+            assert not any(x.requires_grad for x in state.inputs)
+        scores.append(model(segment, memory=memory)[0])
+    model.zero_grad()
+    scores[1].sum().backward()  # would fail if it led into the first segment, freed or not
+    scores[0].sum().backward()
+    model.eval()
+    close(scores[1], model(text[:, :8])[0][:, 4:])
+    longer = model(text)[0][:, 8:]
+    assert (scores[2] - longer).abs().max() > 1e-6
+
+
+def test_layers_that_do_not_attend_keep_no_inputs():
+    model, memory = build(attention="2"), StreamMemory(4, 4)
+    model(tokens(2, 4), memory=memory)
+    assert memory.after.inputs[0] is None and memory.after.inputs[1].shape == (4, 2, 32)
+
+
+def test_reading_a_batch_again_changes_nothing():
+    """As fairseq does when gradients overflow: a batch, or several of an update, anew."""
+    model, text = build(), tokens(2, 20)
+    expected = in_segments(model, text, 8, 5)
+    memory = StreamMemory(20, 8)
+    batches = []
+    for segment in text.split(5, 1):
+        memory = memory.next()
+        batches.append((segment, memory))
+    for first, last in ((0, 2), (0, 2), (2, 3), (2, 4)):
+        for i in range(first, last):
+            segment, memory = batches[i]
+            scores = log_probs(model, model(segment, memory=memory))
+            close(scores, expected[:, 5 * i : 5 * i + 5])
+
+
+def test_a_batch_that_is_never_read_leaves_the_state():
+    model, text = build(), tokens(2, 10)
+    first = StreamMemory(10, 10).next()
+    model(text[:, :5], memory=first)
+    third = first.next().next()
+    close(log_probs(model, model(text[:, 5:], memory=third)), whole(model, text, 10)[:, 5:])
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=variant_id)
+def test_padding_in_any_segment_is_never_seen(options):
+    """Rows of different lengths, padded on the right, and the stream goes on after that."""
+    model, text = build(**options), tokens(2, 12)
+    alone = [whole(model, text[:1, :12], 5), whole(model, text[1:, :10], 5)]
+    padded = text.clone()
+    padded[1, 4:6] = PAD
+    padded[1, 6:] = text[1, 4:10]
+    scores = in_segments(model, padded, 5, 6)
+    close(scores[0], alone[0][0])
+    close(scores[1, :4], alone[1][0, :4])
+    if "none" in options.values():  # a band counts places, so only cells go on exactly
+        close(scores[1, 6:], alone[1][0, 4:])
+    wide = in_segments(model, padded, 100, 6)
+    close(wide[1, 6:], whole(model, text[1:, :10], 100)[0, 4:])
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=variant_id)
+def test_sentences_depend_on_themselves_alone(options):
+    model = build(**options)
+    rows = [tokens(1, n, seed=n)[0] for n in (7, 1, 4)]
+    batch = torch.full((3, 9), PAD)
+    for i, row in enumerate(rows):
+        batch[i, : len(row)] = row
+    scores = log_probs(model, model(batch))
+    for i, row in enumerate(rows):
+        close(scores[i, : len(row)], log_probs(model, model(row[None]))[0])
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=variant_id)
+def test_incremental_decoding_equals_the_full_forward(options):
+    """Hypotheses are reordered, repeated and dropped at random."""
+    model = build(**options)
+    generator = torch.Generator().manual_seed(0)
+    prefix, state = torch.full((6, 1), EOS), {}
+    for step in range(14):
+        scores = model.decoder(prefix, incremental_state=state)
+        close(log_probs(model, scores), log_probs(model, model(prefix))[:, -1:])
+        rows = 4 if step == 9 else len(prefix)
+        order = torch.randint(0, len(prefix), (rows,), generator=generator)
+        model.decoder.reorder_incremental_state_scripting(state, order)
+        new = torch.randint(4, VOCABULARY, (rows, 1), generator=generator)
+        prefix = torch.cat([prefix[order], new], 1)
+
+
+def test_a_prompt_may_be_read_at_once():
+    model, prompt = build(), tokens(2, 6)
+    close(model.decoder(prompt, incremental_state={})[0], model(prompt)[0])
+
+
+def test_start_values():
+    decoder = build("srupp_lm_bytes", hidden_size=48, proj_size=12, layers=1).decoder
+    assert decoder.embed_tokens.weight.abs().max() <= (3 / 48) ** 0.5
+    assert abs(decoder.embed_tokens.weight.std() * 48**0.5 - 1) < 0.1
+    assert abs(decoder.output_projection.weight.std() * 48**0.5 - 1) < 0.1
+    assert not decoder.output_projection.bias.any()
+    assert not decoder.embed_tokens.weight[PAD].any()
+    assert decoder.stack.layers[0].recurrence.bias[1].eq(-2).all()
+    adaptive = build(adaptive_cutoff="10,20", embed_dim=64).decoder
+    for band, _ in adaptive.embed_tokens.embeddings:
+        assert abs(band.weight.std() * band.embedding_dim**0.5 - 1) < 0.15
+    assert not adaptive.adaptive_softmax.tail[0][-1].bias.any()
+
+
+def test_dropouts_default_to_dropout():
+    decoder = build(dropout=0.3, attention_dropout=0.0).decoder
+    assert (decoder.embedding_dropout, decoder.output_dropout) == (0.3, 0.3)
+    assert decoder.stack.layers[0].dropout == 0.3
+    assert decoder.stack.layers[0].attn_dropout == 0.0
+    adaptive = build(dropout=0.3, adaptive_cutoff="10").decoder
+    assert adaptive.output_dropout == 0.0
+    assert adaptive.adaptive_softmax.dropout_module.p == 0.3
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(adaptive_cutoff="20,10"), "rising numbers"),
+    (dict(adaptive_cutoff="10,50"), "below the 40 types"),
+    (dict(adaptive_cutoff="some"), "got 'some'"),
+    (dict(adaptive_cutoff="10", share_decoder_input_output_embed=True), "leave out"),
+    (dict(tie_adaptive_proj=True), "needs --adaptive-cutoff"),
+    (dict(num_heads=3), "does not divide"),
+    (dict(attention="9"), "the layers are 1 to 2"),
+])
+def test_impossible_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(**options)
