@@ -197,7 +197,7 @@ SRU_INLINE StepGrad<S> backward_step(
       grad_mr * r};
 }
 
-// The kernels, for the T each file instantiates.
+// The CPU kernels, for float, double and c10::BFloat16. B and D must not be 0.
 template <typename T>
 void forward_cpu(const Forward<T>& args);
 template <typename T>

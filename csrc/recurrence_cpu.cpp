@@ -24,8 +24,10 @@
 namespace sru {
 namespace {
 
-constexpr int64_t kTile = 128;  // channels of one column
-constexpr size_t kGroup = 16;   // columns swept through time together
+constexpr int64_t kTile = 512;      // most channels of one column
+constexpr int64_t kSmallTile = 64;  // their divisor: whole vectors of any type and instruction set
+constexpr size_t kGroup = 16;       // columns swept through time together
+constexpr int64_t kItems = 4;       // least columns per thread, where channels can be divided
 
 SRU_INLINE float load(const float* p) {
   return *p;
@@ -57,25 +59,36 @@ struct Absent {
   Absent() { one.fill(1); }
 };
 
-// A tile of at most kTile channels of one batch element, all of one direction.
+// How channels are cut into columns: as long as possible, yet enough to keep every thread busy.
+// Cuts fall on whole vectors, so results do not depend on them.
+struct Tiling {
+  int64_t batch, directions, width, tile, tiles;  // width, tiles: of one direction
+
+  template <typename T>
+  explicit Tiling(const Inputs<T>& in)
+      : batch(in.batch), directions(in.bidirectional ? 2 : 1), width(in.width / directions) {
+    const int64_t wanted = divide(kItems * at::get_num_threads(), batch * directions);
+    tile = std::min(kTile, divide(divide(width, wanted), kSmallTile) * kSmallTile);
+    tiles = divide(width, tile);
+  }
+
+  int64_t columns() const { return batch * directions * tiles; }
+
+  static int64_t divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+};
+
+// Adjacent channels of one batch element and one direction.
 template <typename T>
 struct Column {
   using S = State<T>;
   int64_t b, channel, size;
   const S *v_f, *v_r, *b_f, *b_r, *mask, *c0;
 
-  static int64_t directions(const Inputs<T>& in) { return in.bidirectional ? 2 : 1; }
-  static int64_t tiles(const Inputs<T>& in) {
-    return (in.width / directions(in) + kTile - 1) / kTile;
-  }
-  static int64_t count(const Inputs<T>& in) { return in.batch * directions(in) * tiles(in); }
-
-  Column(const Inputs<T>& in, const Absent<T>& absent, int64_t index) {
-    const int64_t width = in.width / directions(in);
-    const int64_t first = index % tiles(in) * kTile;
-    b = index / (directions(in) * tiles(in));
-    channel = index / tiles(in) % directions(in) * width + first;
-    size = std::min(kTile, width - first);
+  Column(const Inputs<T>& in, const Absent<T>& absent, const Tiling& tiling, int64_t index) {
+    const int64_t first = index % tiling.tiles * tiling.tile;
+    b = index / (tiling.directions * tiling.tiles);
+    channel = index / tiling.tiles % tiling.directions * tiling.width + first;
+    size = std::min(tiling.tile, tiling.width - first);
     v_f = in.weight_c ? in.weight_c + channel : absent.zero.data();
     v_r = in.weight_c ? in.weight_c + in.width + channel : absent.zero.data();
     b_f = in.bias + channel;
@@ -253,11 +266,12 @@ void sweep_best(const Args& args, const std::vector<Column<T>>& columns, Absent<
 
 template <typename T, typename Args>
 void run(const Args& args) {
-  at::parallel_for(0, Column<T>::count(args), 1, [&](int64_t begin, int64_t end) {
+  const Tiling tiling(args);
+  at::parallel_for(0, tiling.columns(), 1, [&](int64_t begin, int64_t end) {
     Absent<T> absent;
     std::vector<Column<T>> columns;
     for (int64_t index = begin; index < end; ++index) {
-      columns.emplace_back(args, absent, index);
+      columns.emplace_back(args, absent, tiling, index);
       if (columns.size() == kGroup || index == end - 1) {
         sweep_best(args, columns, absent);
         columns.clear();

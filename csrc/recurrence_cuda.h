@@ -12,6 +12,7 @@
 
 namespace sru {
 
+// The CUDA kernels, for float, double, __half and __nv_bfloat16. B and D must not be 0.
 template <typename T>
 cudaError_t forward_cuda(const Forward<T>& args, cudaStream_t stream);
 template <typename T>

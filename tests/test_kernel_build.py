@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -58,6 +59,20 @@ def test_setup_refuses_an_unknown_cuda_switch():
     result = setup_py(FAIRSEQ_SRU_CUDA="yes")
     assert result.returncode == 1
     assert "FAIRSEQ_SRU_CUDA=yes" in result.stderr
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="looks for x86-64 vectors")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ not found")
+def test_cpu_loops_vectorise_for_every_type(tmp_path):
+    flags = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp"]
+    flags += [f"-I{path}" for path in cpp_extension.include_paths()]
+    command = ["g++", *flags, "-fopt-info-vec", "-c", "csrc/recurrence_cpu.cpp"]
+    command += ["-o", str(tmp_path / "kernel.o")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    loops = re.findall(r"recurrence_cpu.cpp:.* loop vectorized using (\d+)", result.stderr)
+    for width in "64", "32":  # AVX-512, AVX2
+        assert loops.count(width) >= 6, result.stderr  # three types, forward and backward
 
 
 @needs_nvcc
