@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
@@ -149,6 +150,10 @@ def _explaining(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UsageError(f"{path} does not exist") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a seek to before the start of a shortened file
+            raise
+        raise UsageError(_damaged(path)) from error
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         if refused is None:

@@ -21,6 +21,7 @@ from fairseq import models, options, tasks
 from fairseq.data import bucket_pad_length_dataset, data_utils
 from fairseq.optim import AMPOptimizer
 from fairseq.scoring import bleu
+from fairseq.tasks import FairseqTask
 
 
 def apply() -> None:
@@ -29,6 +30,7 @@ def apply() -> None:
     restore_numpy_long()
     repair_buckets()
     keep_last_batch()
+    keep_batches_on_resuming()
     keep_bf16_off_tpus()
     repair_amp_step()
     repair_sentence_bleu()
@@ -100,6 +102,28 @@ def keep_last_batch() -> None:
         return batch_by_size
 
     patch(data_utils, "batch_by_size", build)
+
+
+def keep_batches_on_resuming() -> None:
+    """The fork makes other batches when training resumes in the middle of a later epoch.
+
+    It groups sentences by the epoch the process started in, so a resumed epoch repeats some
+    sentences and misses others. With the repair all processes group as the first one did.
+    """
+    if "numpy_seed(seed + epoch)" not in inspect.getsource(FairseqTask.get_batch_iterator):
+        return
+
+    def build(original):
+        def get_batch_iterator(self, *args, seed=1, epoch=1, **kwargs):
+            if kwargs.get("update_epoch_batch_itr"):  # asks for other batches in each epoch
+                return original(self, *args, seed=seed, epoch=epoch, **kwargs)
+            batches = original(self, *args, seed=seed + 1 - epoch, epoch=epoch, **kwargs)
+            batches.seed = seed  # of the order of batches, which does depend on the epoch
+            return batches
+
+        return get_batch_iterator
+
+    patch(FairseqTask, "get_batch_iterator", build)
 
 
 def keep_bf16_off_tpus() -> None:

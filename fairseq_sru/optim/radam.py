@@ -10,6 +10,8 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
+from fairseq_sru.errors import UsageError
+
 
 @dataclass
 class FairseqRAdamConfig(FairseqDataclass):
@@ -26,7 +28,8 @@ class FairseqRAdam(FairseqOptimizer):
     """Rectified Adam (Liu et al., 2020) as PyTorch has it, with decoupled weight decay.
 
     Raises:
-        ValueError: impossible betas, epsilon, learning rate or weight decay.
+        ValueError: impossible betas, epsilon, learning rate or weight decay (UsageError if the
+            betas are not two numbers).
     """
 
     supports_flat_params = True
@@ -56,7 +59,7 @@ def _pair(betas: Any) -> Tuple[float, float]:
         first, second = ast.literal_eval(betas) if isinstance(betas, str) else betas
         return float(first), float(second)
     except (SyntaxError, TypeError, ValueError):
-        raise ValueError(
+        raise UsageError(
             f"--radam-betas must be two numbers such as '(0.9, 0.999)', not {betas!r}"
         ) from None
 
