@@ -1,0 +1,189 @@
+"""Pictures of a run: `curve` from fairseq's json logs, `alignment` from fairseq-generate's output.
+
+python plots.py curve OUT.png [NAME=]LOG ...
+python plots.py alignment OUT.png GENERATED [--sentences N ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+
+
+@dataclass
+class Log:
+    """Perplexities of one run by number of updates."""
+
+    train: dict[int, float] = field(default_factory=dict)
+    valid: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass
+class Translation:
+    """One sentence of fairseq-generate: pieces and weights[target][source]."""
+
+    source: list[str] = field(default_factory=list)
+    target: list[str] = field(default_factory=list)
+    weights: list[list[float]] = field(default_factory=list)
+
+
+def read_log(path: Path) -> Log:
+    """Read --log-file, or standard error, of `fairseq-train --log-format json`.
+
+    A run that was interrupted and resumed overwrites what it repeats. Raises ValueError if the
+    file holds no training.
+    """
+    log = Log()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        start = line.find('{"epoch"')
+        if start < 0:
+            continue
+        entry = json.loads(line[start:])
+        if "valid_ppl" in entry:
+            log.valid[int(entry["valid_num_updates"])] = float(entry["valid_ppl"])
+        elif "ppl" in entry:
+            log.train[int(entry["num_updates"])] = float(entry["ppl"])
+    if not log.train and not log.valid:
+        raise ValueError(f"{path} holds no training: was it written with --log-format json?")
+    return log
+
+
+def draw_curves(logs: dict[str, Log], out: Path) -> None:
+    """Perplexity by updates, training thin and validation with dots, one colour a run."""
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for index, (name, log) in enumerate(logs.items()):
+        colour = f"C{index}"
+        train, valid = sorted(log.train.items()), sorted(log.valid.items())
+        axes.plot(*zip(*train), color=colour, alpha=0.4, linewidth=1, label=f"{name}, training")
+        if valid:
+            label = f"{name}, validation (best {min(log.valid.values()):.2f})"
+            axes.plot(*zip(*valid), color=colour, marker="o", markersize=3.5, label=label)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("updates")
+    axes.set_ylabel("perplexity")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(out, dpi=150, format="png")
+    plt.close(figure)
+
+
+def read_generated(path: Path) -> dict[int, Translation]:
+    """Read the output of `fairseq-generate --print-alignment` (soft or hard), best of each beam.
+
+    Raises ValueError if it holds no alignment.
+    """
+    found: dict[int, Translation] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        label, _, rest = line.partition("\t")
+        kind, _, number = label.partition("-")
+        if kind not in ("S", "H", "A") or not number.isdigit():
+            continue
+        translation = found.setdefault(int(number), Translation())
+        if kind == "S":
+            translation.source = rest.split()
+        elif kind == "H" and not translation.target:
+            translation.target = rest.partition("\t")[2].split()
+        elif kind == "A" and not translation.weights:
+            translation.weights = _weights(rest.split(), translation)
+    if not any(translation.weights for translation in found.values()):
+        raise ValueError(f"{path} holds no alignment: generate with --print-alignment soft")
+    return found
+
+
+def _weights(cells: list[str], translation: Translation) -> list[list[float]]:
+    """soft: a row of weights for every target piece; hard: pairs source-target."""
+    if all("-" in cell for cell in cells):
+        weights = [[0.0] * len(translation.source) for _ in translation.target]
+        for cell in cells:
+            source, target = map(int, cell.split("-"))
+            weights[target][source] = 1.0
+        return weights
+    return [[float(weight) for weight in cell.split(",")] for cell in cells]
+
+
+def choose(translations: dict[int, Translation], count: int = 4) -> list[int]:
+    """The sentences of middling length whose word order changes most."""
+    lengths = range(9, 18)
+    fitting = [n for n, t in sorted(translations.items()) if len(t.target) in lengths and t.weights]
+    fitting = fitting or [n for n, t in sorted(translations.items()) if t.weights]
+    return sorted(fitting, key=lambda n: crossings(translations[n]), reverse=True)[:count]
+
+
+def crossings(translation: Translation) -> float:
+    """Share of pairs of target pieces that read the source in the opposite order."""
+    read = [weights.index(max(weights)) for weights in translation.weights]
+    pairs = [(read[i], read[j]) for j in range(len(read)) for i in range(j)]
+    return sum(first > second for first, second in pairs) / max(1, len(pairs))
+
+
+def draw_alignments(translations: list[Translation], out: Path) -> None:
+    """One heat map a sentence: which source pieces (across) each target piece (down) reads."""
+    columns = min(2, len(translations))
+    rows = -(-len(translations) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(6.5 * columns, 5.5 * rows), squeeze=False, layout="constrained"
+    )
+    for axes in grid.flat[len(translations) :]:
+        axes.set_axis_off()
+    for axes, translation in zip(grid.flat, translations):
+        weights = translation.weights
+        source = [*translation.source, "</s>"][: len(weights[0])]
+        target = [*translation.target, "</s>"][: len(weights)]
+        image = axes.imshow(weights, cmap="Blues", vmin=0, aspect="auto")
+        axes.set_xticks(range(len(source)), map(_label, source), rotation=60, ha="left",
+                        rotation_mode="anchor")
+        axes.set_yticks(range(len(target)), map(_label, target))
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.set_xlabel("attention to the source")
+        figure.colorbar(image, ax=axes, fraction=0.04, label="weight")
+    figure.savefig(out, dpi=130, format="png")
+    plt.close(figure)
+
+
+def _label(piece: str) -> str:
+    """A piece inside a word gets a hyphen in front."""
+    if piece == "</s>":
+        return piece
+    return piece[1:] if piece.startswith("▁") else f"-{piece}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    curve = commands.add_parser("curve", help="perplexity by updates")
+    curve.add_argument("out", type=Path)
+    curve.add_argument("logs", nargs="+", metavar="[NAME=]LOG")
+    alignment = commands.add_parser("alignment", help="attention of some translations")
+    alignment.add_argument("out", type=Path)
+    alignment.add_argument("generated", type=Path)
+    alignment.add_argument("--sentences", type=int, nargs="+", metavar="N")
+    options = parser.parse_args()
+    try:
+        if options.command == "curve":
+            named = (log.rpartition("=")[::2] for log in options.logs)
+            logs = {name or Path(path).stem: read_log(Path(path)) for name, path in named}
+            draw_curves(logs, options.out)
+        else:
+            translations = read_generated(options.generated)
+            chosen = options.sentences or choose(translations)
+            missing = [n for n in chosen if n not in translations]
+            if missing:
+                raise ValueError(f"{options.generated} has no sentence {missing[0]}")
+            draw_alignments([translations[n] for n in chosen], options.out)
+    except (OSError, ValueError) as error:
+        sys.exit(f"plots.py: {error}")
+
+
+if __name__ == "__main__":
+    main()
