@@ -28,7 +28,7 @@ def run_python(*args, stdin: str | None = None, **environment: str) -> subproces
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
 
 

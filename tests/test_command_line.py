@@ -278,7 +278,7 @@ def test_two_cpu_processes(data, tmp_path):
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             for rank in range(2)
         ]
-        logs = [rank.communicate(timeout=300)[0] for rank in ranks]
+        logs = [rank.communicate(timeout=600)[0] for rank in ranks]
         assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(logs)
         return logs[0]
 

@@ -221,12 +221,12 @@ def test_report():
     """`python -m fairseq_sru`: versions, devices and sizes as in SRU++ paper, table 8."""
     result = run_python("-m", "fairseq_sru")
     assert result.returncode == 0, result.stderr
-    rows = dict(line[2:-2].split(" | ") for line in result.stdout.splitlines()
-                if " | " in line)
-    assert rows["fairseq_sru"] == fairseq_sru.__version__
-    assert rows["torch"] == torch.__version__
-    assert rows["Python"].startswith(sys.version.split()[0])
+    rows = {line.split(" | ")[0][2:]: line[:-2].split(" | ")[1:]
+            for line in result.stdout.splitlines() if " | " in line}
+    assert rows["fairseq_sru"] == [fairseq_sru.__version__]
+    assert rows["torch"] == [torch.__version__]
+    assert rows["Python"][0].startswith(sys.version.split()[0])
     assert any(name.startswith("CPU") for name in rows)
-    millions = {name: int(rows[name].replace(",", "")) / 1e6 for name in
-                ("srupp_iwslt", "srupp_iwslt_k2")}
-    assert f"{millions['srupp_iwslt']:.1f} {millions['srupp_iwslt_k2']:.1f}" == "20.4 19.6"
+    millions = {name: int(rows[name][1].replace(",", "")) / 1e6 for name in
+                ("srupp_iwslt", "srupp_iwslt_k2", "srupp_lm_wiki103_base")}
+    assert [f"{size:.1f}" for size in millions.values()] == ["20.4", "19.6", "147.7"]
