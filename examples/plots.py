@@ -1,6 +1,6 @@
 """Pictures of a run: `curve` from fairseq's json logs, `alignment` from fairseq-generate's output.
 
-python plots.py curve OUT.png [NAME=]LOG ...
+python plots.py curve OUT.png [NAME=]LOG ... [--by cpu]
 python plots.py alignment OUT.png GENERATED [--sentences N ...]
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,10 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 @dataclass
 class Log:
-    """Perplexities of one run by number of updates."""
+    """Perplexities of one run by number of updates or processor minutes."""
 
-    train: dict[int, float] = field(default_factory=dict)
-    valid: dict[int, float] = field(default_factory=dict)
+    train: dict[float, float] = field(default_factory=dict)
+    valid: dict[float, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -36,11 +37,11 @@ class Translation:
     weights: list[list[float]] = field(default_factory=list)
 
 
-def read_log(path: Path) -> Log:
+def read_log(path: Path, by: str = "updates") -> Log:
     """Read --log-file, or standard error, of `fairseq-train --log-format json`.
 
-    A run that was interrupted and resumed overwrites what it repeats. Raises ValueError if the
-    file holds no training.
+    ``by`` "cpu" needs a log of benchmarks/clocked_train.py. A run that was interrupted and resumed
+    overwrites what it repeats. Raises ValueError if the file holds no training.
     """
     log = Log()
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -48,17 +49,22 @@ def read_log(path: Path) -> Log:
         if start < 0:
             continue
         entry = json.loads(line[start:])
+        stamp = re.search(r"cpu=([0-9.]+)", line[:start])
+        if by == "cpu" and stamp is None:
+            raise ValueError(f"{path} has no cpu= stamps: use benchmarks/clocked_train.py")
         if "valid_ppl" in entry:
-            log.valid[int(entry["valid_num_updates"])] = float(entry["valid_ppl"])
+            at = float(stamp[1]) / 60 if by == "cpu" else int(entry["valid_num_updates"])
+            log.valid[at] = float(entry["valid_ppl"])
         elif "ppl" in entry:
-            log.train[int(entry["num_updates"])] = float(entry["ppl"])
+            at = float(stamp[1]) / 60 if by == "cpu" else int(entry["num_updates"])
+            log.train[at] = float(entry["ppl"])
     if not log.train and not log.valid:
         raise ValueError(f"{path} holds no training: was it written with --log-format json?")
     return log
 
 
-def draw_curves(logs: dict[str, Log], out: Path) -> None:
-    """Perplexity by updates, training thin and validation with dots, one colour a run."""
+def draw_curves(logs: dict[str, Log], out: Path, by: str = "updates") -> None:
+    """Perplexity, training thin and validation with dots, one colour a run."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for index, (name, log) in enumerate(logs.items()):
         colour = f"C{index}"
@@ -69,7 +75,7 @@ def draw_curves(logs: dict[str, Log], out: Path) -> None:
             axes.plot(*zip(*valid), color=colour, marker="o", markersize=3.5, label=label)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("updates")
+    axes.set_xlabel("updates" if by == "updates" else "processor minutes")
     axes.set_ylabel("perplexity")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
@@ -164,6 +170,7 @@ def main() -> None:
     curve = commands.add_parser("curve", help="perplexity by updates")
     curve.add_argument("out", type=Path)
     curve.add_argument("logs", nargs="+", metavar="[NAME=]LOG")
+    curve.add_argument("--by", choices=("updates", "cpu"), default="updates")
     alignment = commands.add_parser("alignment", help="attention of some translations")
     alignment.add_argument("out", type=Path)
     alignment.add_argument("generated", type=Path)
@@ -172,8 +179,9 @@ def main() -> None:
     try:
         if options.command == "curve":
             named = (log.rpartition("=")[::2] for log in options.logs)
-            logs = {name or Path(path).stem: read_log(Path(path)) for name, path in named}
-            draw_curves(logs, options.out)
+            logs = {name or Path(path).stem: read_log(Path(path), options.by)
+                    for name, path in named}
+            draw_curves(logs, options.out, options.by)
         else:
             translations = read_generated(options.generated)
             chosen = options.sentences or choose(translations)

@@ -31,18 +31,18 @@ def attention(
 
     Source: SRU++ paper section 3.
     """
-    query, key, value = (_split_heads(t, num_heads) for t in (q, k, v))
+    query, key, value = (split_heads(t, num_heads) for t in (q, k, v))
     if mask is not None and mask.dtype == torch.bool:
         mask = additive(mask, q.dtype)
     if not need_weights and dropout == 0.0 and not _slow_fused(q):
         out = F.scaled_dot_product_attention(query, key, value, mask)
-        return _merge_heads(out), None
+        return merge_heads(out), None
     scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
         scores = scores + mask
     weights = scores.softmax(-1)
     out = F.dropout(weights, dropout) @ value
-    return _merge_heads(out), weights if need_weights else None
+    return merge_heads(out), weights if need_weights else None
 
 
 def attention_mask(
@@ -106,11 +106,11 @@ def _slow_fused(q: Tensor) -> bool:
     return q.device.type == "cpu" and q.dtype == torch.bfloat16
 
 
-def _split_heads(x: Tensor, num_heads: int) -> Tensor:
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
     length, batch, size = x.shape
     return x.view(length, batch, num_heads, size // num_heads).permute(1, 2, 0, 3)
 
 
-def _merge_heads(x: Tensor) -> Tensor:
+def merge_heads(x: Tensor) -> Tensor:
     batch, heads, length, size = x.shape
     return x.permute(2, 0, 1, 3).reshape(length, batch, heads * size)

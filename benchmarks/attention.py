@@ -1,0 +1,81 @@
+"""PyTorch's fused attention beside two batched products and a softmax, forward and backward.
+
+Prints a JSON line per shape, number of heads and precision: milliseconds of each (median over
+rounds, taking turns). `fairseq_sru.ops.attention` chooses by these figures.
+
+    python benchmarks/attention.py --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fairseq_sru.ops.attention import additive, attention_mask, merge_heads, split_heads
+
+SHAPES = [(230, 16, 32, 88), (100, 32, 64, 88), (128, 25, 50, 256), (24, 512, 1024, 480)]
+
+
+def fused(q, k, v, mask):
+    return F.scaled_dot_product_attention(q, k, v, mask)
+
+
+def products(q, k, v, mask):
+    return ((q * q.size(-1) ** -0.5) @ k.transpose(-2, -1) + mask).softmax(-1) @ v
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    for batch, length, keys, size in SHAPES:
+        for heads in (1, 4):
+            for dtype in (torch.float32, torch.bfloat16):
+                times = measure(batch, length, keys, size, heads, dtype, options)
+                print(json.dumps({
+                    "batch": batch, "length": length, "keys": keys, "size": size, "heads": heads,
+                    "precision": str(dtype).split(".")[1], "device": options.device,
+                    **{f"{name}_ms": round(1e3 * t, 2) for name, t in times.items()},
+                }))
+
+
+def measure(batch, length, keys, size, heads, dtype, options) -> dict[str, float]:
+    torch.manual_seed(1)
+    make = dict(device=options.device, dtype=dtype)
+    q = torch.randn(length, batch, size, **make, requires_grad=True)
+    k, v = (torch.randn(keys, batch, size, **make, requires_grad=True) for _ in range(2))
+    context = keys - length
+    pad = torch.zeros(context, batch, dtype=torch.bool, device=options.device)
+    pad[-2:, : batch // 3] = True
+    mask = additive(attention_mask(length, None, context, pad, causal=True), dtype)
+
+    def run(function) -> float:
+        start = time.perf_counter()
+        out = merge_heads(function(*(split_heads(t, heads) for t in (q, k, v)), mask))
+        torch.autograd.grad(out.sum(), (q, k, v))
+        if options.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    functions = (fused, products)
+    times = {function.__name__: [] for function in functions}
+    for round_ in range(options.rounds + 1):
+        for function in functions:
+            seconds = run(function)
+            if round_ > 0:
+                times[function.__name__].append(seconds)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+if __name__ == "__main__":
+    main()
