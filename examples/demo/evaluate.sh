@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Translate the test set, score it, show some of it, draw the learning curve and the attention.
-source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 generated() {
   fairseq-generate "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --path "$OUT/model.pt" \

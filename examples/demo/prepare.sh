@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Generated corpus -> sentencepiece -> fairseq-preprocess. TRAIN, VALID, TEST: numbers of pairs.
-source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 corpus() {
   "$PYTHON" "$HERE/corpus.py" "$1" \
@@ -9,7 +9,7 @@ corpus() {
 
 pieces() {
   mkdir "$1"
-  "$PYTHON" "$HERE/pieces.py" "$OUT/corpus" "$1" --vocabulary "${VOCABULARY:-2000}"
+  "$PYTHON" "$ROOT/examples/pieces.py" "$OUT/corpus" "$1" --vocabulary "${VOCABULARY:-2000}"
 }
 
 binary() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train a small SRU++ translation model; interrupted, it goes on from its last epoch.
 # EPOCHS: how long. Arguments are passed on to fairseq-train.
-source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 options=("$@")
 
