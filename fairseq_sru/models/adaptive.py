@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from fairseq.modules import AdaptiveInput, AdaptiveSoftmax
 from fairseq.modules.adaptive_softmax import TiedLinear
@@ -21,14 +22,27 @@ class TiedOutput(TiedLinear):
         return F.linear(input, self.weight, self.bias)
 
 
+class TiedHead(TiedOutput):
+    """Scores of the most frequent words and, after them, of every band of rarer ones."""
+
+    def __init__(self, weight: Tensor, bands: int) -> None:
+        super().__init__(weight)
+        self.bands = nn.Linear(weight.size(1), bands)
+        nn.init.zeros_(self.bands.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.cat([super().forward(input), self.bands(input)], -1)
+
+
 class TiedAdaptiveSoftmax(AdaptiveSoftmax):
-    """fairseq's adaptive softmax over the embeddings of an adaptive input, with biases.
+    """fairseq's adaptive softmax over the embeddings of an adaptive input, with biases and with a
+    projection of the most frequent words too.
 
     Args:
         adaptive_input: whose embeddings are the output weights.
         hidden_size: size of the features.
         dropout: of the features and of the rare words' projected features.
-        tie_proj: use the input's projections too, those of the most frequent words included.
+        tie_proj: use the input's projections too.
     """
 
     def __init__(
@@ -43,12 +57,12 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
             tie_proj=tie_proj,
         )
         embedding, proj = adaptive_input.weights_for_band(0)
-        words = TiedOutput(embedding)
         if tie_proj:
-            words = nn.Sequential(TiedLinear(proj, transpose=True), words)
-        elif isinstance(self.head.word_proj, nn.Sequential):
-            words = nn.Sequential(self.head.word_proj[0], words)
-        self.head.word_proj = words
+            proj = TiedLinear(proj, transpose=True)
+        else:
+            proj = nn.Linear(hidden_size, embedding.size(1), bias=False)
+            nn.init.xavier_uniform_(proj.weight)
+        self.head = nn.Sequential(proj, TiedHead(embedding, len(self.tail)))
         for band, tail in enumerate(self.tail, start=1):
             tail[-1] = TiedOutput(adaptive_input.weights_for_band(band)[0])
 
@@ -76,4 +90,5 @@ def build_adaptive_input(
         bound = math.sqrt(3.0 / embedding.embedding_dim)
         nn.init.uniform_(embedding.weight, -bound, bound)
     nn.init.zeros_(module.embeddings[0][0].weight[padding_idx])
+    module._float_tensor.zero_()  # uninitialised, and yet in the checkpoint
     return module
