@@ -22,6 +22,7 @@ from fairseq.data import bucket_pad_length_dataset, data_utils
 from fairseq.optim import AMPOptimizer
 from fairseq.scoring import bleu
 from fairseq.tasks import FairseqTask
+from omegaconf import OmegaConf, open_dict
 
 
 def apply() -> None:
@@ -31,6 +32,7 @@ def apply() -> None:
     repair_buckets()
     keep_last_batch()
     keep_batches_on_resuming()
+    fill_in_presets()
     keep_bf16_off_tpus()
     repair_amp_step()
     repair_sentence_bleu()
@@ -124,6 +126,27 @@ def keep_batches_on_resuming() -> None:
         return get_batch_iterator
 
     patch(FairseqTask, "get_batch_iterator", build)
+
+
+def fill_in_presets() -> None:
+    """fairseq-hydra-train with ``model._name`` a preset builds a model of default sizes.
+
+    It completes a named architecture from its model's dataclass alone. Only this command imports
+    fairseq_cli.train under its own name before the plugin.
+    """
+
+    def build(original):
+        def add_defaults(cfg):
+            name = OmegaConf.select(cfg, "model._name")
+            if name in models.ARCH_CONFIG_REGISTRY and name not in models.MODEL_DATACLASS_REGISTRY:
+                with open_dict(cfg.model):
+                    models.ARCH_CONFIG_REGISTRY[name](cfg.model)
+            original(cfg)
+
+        return add_defaults
+
+    if "fairseq_cli.train" in sys.modules:
+        patch(sys.modules["fairseq_cli.train"], "add_defaults", build)
 
 
 def keep_bf16_off_tpus() -> None:

@@ -245,15 +245,16 @@ def test_bleu_during_validation(data, tmp_path):
 def test_hydra(data, tmp_path):
     result = run_fairseq(
         "hydra_train", f"common.user_dir={USER_DIR}", "common.cpu=true", "task=translation",
-        f"task.data={data}", "+model._name=srupp", "+model.hidden_size=32", "+model.embed_dim=16",
-        "+model.proj_size=8", "+model.num_heads=2", "+optimizer._name=radam",
+        f"task.data={data}", "+model._name=srupp_tiny", "+model.proj_size=6",
+        "+optimizer._name=radam",
         "+optimizer.weight_decay=0.1", "optimization.lr=[0.02]", "optimization.max_update=3",
         "criterion=cross_entropy", "lr_scheduler=fixed", "dataset.max_tokens=256",
         "dataset.num_workers=0", f"checkpoint.save_dir={tmp_path}", f"hydra.run.dir={tmp_path}",
     )
     assert updates(result.stdout + result.stderr)[-1] == 3
     state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
-    assert state["cfg"]["model"]["hidden_size"] == 32
+    sizes = [state["cfg"]["model"][size] for size in ("hidden_size", "proj_size", "dropout")]
+    assert sizes == [32, 6, 0.1], "of the preset, of the command and of the model"
     assert state["last_optimizer_state"]["param_groups"][0]["weight_decay"] == 0.1
     assert state["last_optimizer_state"]["param_groups"][0]["lr"] == 0.02
 

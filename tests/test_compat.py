@@ -12,11 +12,19 @@ import sacrebleu
 import torch
 from conftest import ROOT, run_python
 from fairseq import options
-from fairseq.data import Dictionary, bucket_pad_length_dataset, data_utils
+from fairseq.data import (
+    Dictionary,
+    LanguagePairDataset,
+    ListDataset,
+    bucket_pad_length_dataset,
+    data_utils,
+)
 from fairseq.models import MODEL_REGISTRY, FairseqEncoderDecoderModel, register_model
 from fairseq.optim import AMPOptimizer
 from fairseq.scoring import bleu
 from fairseq.tasks import FairseqTask
+from fairseq_cli import train as fairseq_train
+from omegaconf import OmegaConf
 
 import fairseq_sru
 from fairseq_sru import compat
@@ -97,6 +105,36 @@ def test_batches_hold_every_sentence_once(count, multiple):
     found = batches(data_utils.batch_by_size, count, multiple, max_tokens=18)
     assert [i for batch in found for i in batch] == list(range(count))[::-1]
     assert all(len(batch) <= 9 for batch in found)
+
+
+def batches_from(function, epoch):
+    """Batches, and their order in the third epoch, of a process that starts in ``epoch``."""
+    dictionary = Dictionary()
+    numbers = ListDataset([torch.tensor([5] * (1 + n % 4) + [2]) for n in range(40)],
+                          np.array([2 + n % 4 for n in range(40)]))
+    pairs = LanguagePairDataset(numbers, numbers.sizes, dictionary, numbers, numbers.sizes,
+                                dictionary)
+    task = FairseqTask(SimpleNamespace())
+    iterator = function(task, pairs, max_sentences=4, seed=1, epoch=epoch)
+    iterator.epoch = 3
+    ordered = iterator.ordered_batches(3, False, True)
+    return [[list(batch) for batch in found] for found in (iterator.frozen_batches, ordered)]
+
+
+def test_resumed_epochs_have_the_same_batches():
+    whole = batches_from(FairseqTask.get_batch_iterator, 1)
+    assert batches_from(FairseqTask.get_batch_iterator, 3) == whole
+    fault = original(FairseqTask.get_batch_iterator)
+    assert batches_from(fault, 1) == whole != batches_from(fault, 3)
+
+
+def test_hydra_completes_presets():
+    compat.fill_in_presets()
+    fault, repaired = original(fairseq_train.add_defaults), fairseq_train.add_defaults
+    for complete, size in (fault, 1024), (repaired, 32):
+        cfg = OmegaConf.create({"model": {"_name": "srupp_tiny", "proj_size": 6}})
+        complete(cfg)
+        assert (cfg.model.hidden_size, cfg.model.proj_size) == (size, 6)
 
 
 def parse(function, *args):
