@@ -108,7 +108,7 @@ class SRUppLMDecoder(FairseqIncrementalDecoder):
 
         Returns:
             scores (B, T, vocabulary), or features (B, T, embedding or hidden size) with
-            ``features_only`` and for the adaptive softmax; an empty dict.
+            ``features_only`` and for the adaptive softmax; {"attn": None}.
         """
         features, extra = self.extract_features(
             prev_output_tokens, encoder_out, incremental_state, memory, padded)
@@ -131,7 +131,7 @@ class SRUppLMDecoder(FairseqIncrementalDecoder):
         x = x.transpose(0, 1)
         if self.feature_proj is not None:
             x = self.feature_proj(x)
-        return F.dropout(x, self.output_dropout, self.training), {}
+        return F.dropout(x, self.output_dropout, self.training), {"attn": None}
 
     def output_layer(self, features: Tensor, **unused) -> Tensor:
         """(B, T, embedding size) -> (B, T, vocabulary); the adaptive softmax reads features."""
