@@ -187,7 +187,6 @@ class Speaker:
         verb = verb or self._verb(subject, fixed, event or tense == "progressive")
         used = next((what.noun for what in fixed.values()), None)
         subject = subject or fixed.get("subject") or self._somebody(verb.frame["subject"], used)
-        state = verb.stative and not verb.anywhere
         tense = tense or self._choice(("present", "past", "past", "future", "progressive"))
         if tense == "progressive" and verb.stative:
             tense = "present"
@@ -196,23 +195,23 @@ class Speaker:
         able = not (bare or verb.stative or verb.involuntary)
         modal = self._modal(tense) if able and self._chance(0.2) else ""
         intransitive = len(verb.frame) == 1
-        negated = (
-            negatable and self._chance(0.18) and (tense != "progressive" or intransitive)
-        )
+        negated = negatable and self._chance(0.18) and (tense != "progressive" or intransitive)
         phrases = self._phrases(verb, subject, negated, fixed)
-        time = clock = place = None
-        if not (bare or state):
-            if not (tense == "present" and (modal or negated)):
-                time = self._time(tense)
-            timed = tense in ("past", "future", "present") and not negated
-            if timed and not _bare_plural(phrases.get("accusative")) and self._chance(0.14):
-                clock = self._clock()
+        clause = Clause(verb, subject, tense, modal=modal, negated=negated, **phrases)
+        if not (bare or (verb.stative and not verb.anywhere)):
+            clause = self._timed(clause)
         if verb.anywhere and not negated and self._chance(0.25):
-            place = (self._choice(PLACES), "where")
-        return Clause(
-            verb, subject, tense, time=time, clock=clock, place=place, modal=modal,
-            negated=negated, **phrases,
-        )
+            clause = replace(clause, place=(self._choice(PLACES), "where"))
+        return clause
+
+    def _timed(self, clause: Clause) -> Clause:
+        if not (clause.tense == "present" and (clause.modal or clause.negated)):
+            clause = replace(clause, time=self._time(clause.tense))
+        if clause.negated or clause.tense not in ("past", "future", "present"):
+            return clause
+        if not _bare_plural(clause.accusative) and self._chance(0.14):
+            clause = replace(clause, clock=self._clock())
+        return clause
 
     def _verb(self, subject: Phrase | None, fixed: dict, event: bool) -> Verb:
         """A verb that can be said of these phrases."""
@@ -243,7 +242,6 @@ class Speaker:
         for role, kinds in verb.frame.items():
             if role == "subject":
                 continue
-            definite = role != "accusative" or negated
             if role in fixed:
                 phrases[role] = fixed[role]
             elif "person" in kinds and self._chance(0.4 if verb.swapped else 0.15):
@@ -255,9 +253,8 @@ class Speaker:
                     count=0,
                 )
             else:
-                phrases[role] = self._noun_phrase(
-                    kinds, owner, used, definite or (role == "dative" and self._chance(0.7))
-                )
+                definite = role != "accusative" or negated
+                phrases[role] = self._noun_phrase(kinds, owner, used, definite)
             used = getattr(phrases[role], "noun", used)
         return phrases
 
@@ -289,17 +286,16 @@ class Speaker:
         adjective = self._adjective(_kinds(subject)[0])
         degree = self._choice(("", "", "very", "too", "quite")) if adjective.german_more else ""
         negated = not degree and self._chance(0.3)
-        subject = replace(subject, adjective=None) if isinstance(subject, NounPhrase) else subject
-        return Clause(BE, subject, tense, predicate=Quality(adjective, degree), negated=negated)
+        predicate = Quality(adjective, degree)
+        return Clause(BE, _plain(subject), tense, predicate=predicate, negated=negated)
 
     def _comparison(self, tense: str) -> Clause:
         kind = self._choice(PEOPLE + ("animal", "vehicle", "furniture", "text", "clothes"))
         one = self._definite(self._noun((kind,)))
         other = self._definite(self._noun((kind,), other_than=one.noun))
-        one, other = replace(one, adjective=None), replace(other, adjective=None)
         adjective = self._adjective(kind, comparable=True)
-        comparison = Comparison(adjective, other, equal=self._chance(0.35))
-        return Clause(BE, one, tense, predicate=comparison, negated=self._chance(0.25))
+        comparison = Comparison(adjective, _plain(other), equal=self._chance(0.35))
+        return Clause(BE, _plain(one), tense, predicate=comparison, negated=self._chance(0.25))
 
     def _price(self, tense: str) -> Clause:
         amount = self._number(2, self._choice((99, 999)))
@@ -308,8 +304,7 @@ class Speaker:
         return Clause(COST, replace(subject, plural=False), tense, Amount(amount, "euro"))
 
     def _age(self, tense: str, subject: Phrase | None = None) -> Clause:
-        subject = subject or self._noun_phrase(PEOPLE, definite=True)
-        subject = replace(subject, adjective=None) if isinstance(subject, NounPhrase) else subject
+        subject = _plain(subject or self._noun_phrase(PEOPLE, definite=True))
         return Clause(BE, subject, tense, predicate=Amount(self._number(2, 99), "year"))
 
     def _hour(self, tense: str) -> Clause:
@@ -319,7 +314,7 @@ class Speaker:
         tense = self._choice(("past", "future", "progressive")) if tense == "present" else tense
         return Clause(self._choice(VERBS["weather"]), IT, tense, time=self._time(tense))
 
-    def _position(self, tense: str, subject: Phrase | None = None) -> Clause:
+    def _position(self, tense: str) -> Clause:
         """The key is on the table; she puts the key on the table."""
         what, where, supports, posture = self._placement()
         support = NounPhrase(NOUN[self._choice(supports)])
@@ -502,6 +497,10 @@ class Speaker:
         clause = replace(clause, accusative=what.pronoun)
         asked = Clause(VERB["sehen"], YOU, "past", what)
         return Text((Question(asked), Statement(self._arranged(clause))))
+
+
+def _plain(phrase: Phrase) -> Phrase:
+    return replace(phrase, adjective=None) if isinstance(phrase, NounPhrase) else phrase
 
 
 def _recognisable(phrase: Phrase) -> bool:
