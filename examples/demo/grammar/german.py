@@ -163,7 +163,7 @@ def noun(np: NounPhrase, case: str) -> str:
     return what.german
 
 
-def _determiner(np: NounPhrase, case: str) -> tuple:
+def _determiner(np: NounPhrase, case: str) -> tuple[str, dict]:
     """The determiner and the paradigm of the adjective behind it."""
     cell = (case, _column(np))
     if np.determiner == "the":
@@ -205,7 +205,7 @@ def prepositional(preposition: str, what: Phrase, case: str) -> str:
     return words.replace(head, _CONTRACTION[head], 1) if head in _CONTRACTION else words
 
 
-def _parts(verb: Verb) -> tuple:
+def _parts(verb: Verb) -> tuple[str, str]:
     """(prefix, bare infinitive) of the verb without its reflexive."""
     prefix, _, bare = verb.german.replace("sich ", "").rpartition("|")
     return prefix, bare
@@ -232,7 +232,7 @@ def present(bare: str, changed: str, subject: Pronoun) -> str:
     return stem + link + ("" if changed and stem.endswith("t") else "t")
 
 
-def _verb(clause: Clause) -> tuple:
+def _verb(clause: Clause) -> tuple[str, str, str]:
     """(finite verb, separable prefix left behind, right bracket)."""
     verb, subject = clause.verb, _agreement(clause.subject)
     prefix, bare = _parts(verb)
@@ -272,7 +272,7 @@ def _predicate(what) -> str:
     return f"{phrase(what, 'nominative')} alt"
 
 
-def _slots(clause: Clause) -> dict:
+def _slots(clause: Clause) -> dict[str, str]:
     """The constituents of the middle field, in its order."""
     slots = {"subject": phrase(clause.subject, "nominative")}
     if clause.verb.german.startswith("sich "):
@@ -324,10 +324,6 @@ def verb_second(clause: Clause, front: str | None = None) -> str:
     slots = _slots(clause)
     first = slots.pop(clause.front) if front is None else front
     return _join([first, finite, *slots.values(), prefix, right])
-
-
-def verb_first(clause: Clause) -> str:
-    return verb_second(clause, front="")
 
 
 def verb_final(clause: Clause) -> str:
