@@ -1,0 +1,94 @@
+"""Language models between files of the reference and checkpoints of fairseq."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from fairseq import options
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
+
+from fairseq_sru.checkpoints import read_checkpoint
+from fairseq_sru.convert.language_model import Vocabulary, from_reference, to_reference
+from fairseq_sru.convert.layout import ConversionError
+from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.lm_config import SRUppLMConfig
+from fairseq_sru.tasks import StreamLanguageModelingTask
+
+
+def import_model(source: Path, target: Path, words: list[str], num_heads: int = 1) -> None:
+    """Write checkpoint.pt and dict.txt to the folder ``target``.
+
+    Args:
+        source: state dict that a script of the reference saved.
+        words: its vocabulary.
+
+    Raises:
+        ConversionError: the state dict is of something else.
+    """
+    state = torch.load(source, map_location="cpu", weights_only=True)
+    vocabulary = Vocabulary.read(words)
+    model, cfg = from_reference(state, vocabulary, num_heads)
+    target.mkdir(parents=True, exist_ok=True)
+    vocabulary.dictionary.save(str(target / "dict.txt"))
+    _save(target / "checkpoint.pt", model, cfg, vocabulary.dictionary)
+
+
+def export_model(
+    source: Path, target: Path, dictionary: Path, words: list[str] | None = None
+) -> None:
+    """Write a state dict for the reference's scripts, and its vocabulary as ``target``.words.
+
+    Args:
+        source: fairseq checkpoint of an ``srupp_lm``.
+        dictionary: dict.txt of its data.
+        words: the wanted vocabulary; default: all of the dictionary, in its order.
+
+    Raises:
+        ConversionError: the checkpoint is of another model, or has parts theirs cannot have.
+    """
+    state = read_checkpoint(str(source))
+    own = Dictionary.load(str(dictionary))
+    vocabulary = Vocabulary.whole(own) if words is None else Vocabulary.read(words, own)
+    options = {} if state.get("cfg") is None else state["cfg"]["model"]
+    if not str(options.get("_name")).startswith("srupp_lm"):
+        raise ConversionError(f"{source} is not of an srupp_lm model")
+    known = {field.name for field in fields(SRUppLMConfig)}
+    cfg = SRUppLMConfig(**{name: value for name, value in options.items() if name in known})
+    task = StreamLanguageModelingTask(OmegaConf.create(state["cfg"]["task"]), own)
+    task.load_state_dict(state.get("task_state", {}))
+    model = SRUppLanguageModel.build_model(cfg, task)
+    model.to(next(iter(state["model"].values())).dtype)
+    model.load_state_dict(state["model"], strict=True)
+    torch.save(to_reference(model, vocabulary), target)
+    names = [own[row] for row in vocabulary.rows.tolist()] if words is None else words
+    Path(f"{target}.words").write_text("\n".join(names) + "\n", encoding="utf-8")
+
+
+def _save(
+    path: Path, model: SRUppLanguageModel, cfg: SRUppLMConfig, dictionary: Dictionary
+) -> None:
+    """A checkpoint as if fairseq-train had written it before the first update."""
+    adaptive = cfg.adaptive_cutoff is not None
+    command = ["data", "--task", "srupp_language_modeling", "--arch", "srupp_lm", "--criterion",
+               "adaptive_loss" if adaptive else "cross_entropy"]
+    args = options.parse_args_and_arch(options.get_training_parser(), command)
+    full = convert_namespace_to_omegaconf(args)
+    task = StreamLanguageModelingTask(full.task, dictionary)
+    container = OmegaConf.to_container(full, resolve=True, enum_to_str=True)
+    own = {field.name: getattr(cfg, field.name) for field in fields(SRUppLMConfig)}
+    container["model"].update(own, layer_norm=str(cfg.layer_norm))
+    torch.save({
+        "args": None,
+        "cfg": container,
+        "model": model.state_dict(),
+        "optimizer_history": [{
+            "criterion_name": command[-1], "optimizer_name": None, "lr_scheduler_state": {},
+            "num_updates": 0,
+        }],
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
+        "task_state": task.state_dict(),
+    }, path)

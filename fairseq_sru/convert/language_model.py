@@ -1,0 +1,275 @@
+"""Language models of the reference's train_enwik8, train_wt103 and train_lm1b scripts, and ours.
+
+Theirs number the words as their vocabulary lists them. fairseq puts <s>, <pad>, </s> and <unk> in
+front; of those that the vocabulary has not, a converted model never predicts any.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any, Mapping, NamedTuple, Sequence
+
+import torch
+from fairseq.data import Dictionary
+from torch import Tensor
+
+from fairseq_sru.convert.layout import (
+    SAME,
+    ConversionError,
+    Entry,
+    Layout,
+    stack_entries,
+    to_ours,
+    to_theirs,
+)
+from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.lm_config import SRUppLMConfig
+
+SPECIAL = {"<eos>": "</s>", "<S>": "</s>", "<UNK>": "<unk>"}  # theirs -> fairseq's
+NEVER = -1e4  # output bias of a word that is not in the vocabulary; float16 can hold it
+FIRST = "output_layer.out_layers.0."
+TRANSPOSED = Layout(lambda t: t.t().contiguous(), lambda t: t.t())
+
+
+class Vocabulary(NamedTuple):
+    """Their words and where they are in fairseq's dictionary."""
+
+    dictionary: Dictionary
+    rows: Tensor  # (V,) index in the dictionary of every word of theirs
+
+    @classmethod
+    def read(cls, words: Sequence[str], dictionary: Dictionary | None = None) -> Vocabulary:
+        """``words`` in their order, in a new dictionary or the given one.
+
+        Raises:
+            ConversionError: words that are empty, repeated, contain white space or are not in
+                ``dictionary``; words of ``dictionary`` that are missing.
+        """
+        names = [SPECIAL.get(word, word) for word in words]
+        wrong = sorted({repr(name) for name in names if name.split() != [name]})
+        wrong += sorted(repr(name) for name, times in Counter(names).items() if times > 1)
+        new = dictionary is None
+        dictionary = Dictionary() if new else dictionary
+        if new:
+            for name in names:
+                if name not in dictionary:
+                    dictionary.add_symbol(name)
+        else:
+            wrong += [repr(name) for name in names if name not in dictionary]
+            missing = set(dictionary.symbols[dictionary.nspecial:]) - set(names)
+            wrong += sorted(map(repr, missing))
+        if wrong:
+            raise ConversionError(
+                "the vocabulary must have every word once, without white space in it; wrong are "
+                + ", ".join(wrong[:10]) + (", ..." if len(wrong) > 10 else ""))
+        return cls(dictionary, torch.tensor([dictionary.index(name) for name in names]))
+
+    @classmethod
+    def whole(cls, dictionary: Dictionary) -> Vocabulary:
+        """All entries of a dictionary in its order."""
+        return cls(dictionary, torch.arange(len(dictionary)))
+
+    def first_band(self, size: int) -> int:
+        """Size in fairseq of the band that are their first ``size`` words.
+
+        Raises:
+            ConversionError: one of fairseq's special symbols is a rarer word.
+        """
+        rare = self.rows[size:] < self.dictionary.nspecial
+        if rare.any():
+            word = self.dictionary[int(self.rows[size:][rare][0])]
+            raise ConversionError(f"{word} must be among the {size} most frequent words")
+        return size + len(self.dictionary) - len(self.rows)
+
+    def layout(self, size: int, fill: float) -> Layout:
+        """Of their first ``size`` rows; fairseq's other rows are ``fill``."""
+        rows = self.rows[:size]
+        total = size + len(self.dictionary) - len(self.rows)
+
+        def spread(tensor: Tensor) -> Tensor:
+            return tensor.new_full((total, *tensor.shape[1:]), fill).index_copy(0, rows, tensor)
+
+        return Layout(spread, lambda tensor: tensor.index_select(0, rows))
+
+
+def from_reference(
+    state: Mapping[str, Tensor], vocabulary: Vocabulary, num_heads: int = 1
+) -> tuple[SRUppLanguageModel, SRUppLMConfig]:
+    """Our model with the numbers of theirs, and its options.
+
+    Args:
+        num_heads: attention heads, of which a state dict says nothing.
+
+    Raises:
+        ConversionError: the state dict is not that of such a model.
+    """
+    cfg = _infer_options(state, vocabulary, num_heads)
+    model = _build(cfg, vocabulary.dictionary).to(next(iter(state.values())).dtype)
+    load(model, state, vocabulary)
+    return model, cfg
+
+
+def load(
+    model: SRUppLanguageModel, state: Mapping[str, Tensor], vocabulary: Vocabulary
+) -> None:
+    """Fill ``model`` from a state dict of theirs; raises ConversionError if it does not fit."""
+    scales = frozenset(_scales(model))
+    rescaled = sorted(name for name in scales & state.keys() if float(state[name]) != 1.0)
+    if rescaled:
+        raise ConversionError(f"language models do not rescale, but {rescaled[0]} is not 1")
+    parameters = dict(model.named_parameters())
+    converted = to_ours(entries(model, vocabulary), _split(state), parameters, scales)
+    with torch.no_grad():
+        for name, tensor in converted.items():
+            parameters[name].copy_(tensor)
+
+
+def to_reference(
+    model: SRUppLanguageModel, vocabulary: Vocabulary
+) -> dict[str, Tensor]:
+    """The state dict that theirs would have.
+
+    Raises:
+        ConversionError: the model has parts that theirs cannot have.
+    """
+    scales = _scales(model)
+    if any(scale != 1.0 for scale in scales.values()):
+        raise ConversionError("the reference's language models do not rescale the highway")
+    state = to_theirs(entries(model, vocabulary), model.state_dict())
+    like = next(iter(state.values()))
+    return {**_join(state), **{name: like.new_tensor([s]) for name, s in scales.items()}}
+
+
+def entries(model: SRUppLanguageModel, vocabulary: Vocabulary) -> list[Entry]:
+    """Every parameter under both names.
+
+    Raises:
+        ConversionError: some have no name there.
+    """
+    decoder = model.decoder
+    found = stack_entries(decoder.stack, "decoder.stack.", "rnn.")
+    if decoder.adaptive_softmax is None:
+        size = len(vocabulary.rows)
+        rows, biases = vocabulary.layout(size, 0.0), vocabulary.layout(size, NEVER)
+        found += [
+            Entry("decoder.embed_tokens.weight", "embedding_layer.weight", rows),
+            Entry("decoder.output_projection.weight", "output_layer.weight", rows),
+            Entry("decoder.output_projection.bias", "output_layer.bias", biases),
+        ]
+    else:
+        found += _adaptive_entries(model, vocabulary)
+    without = {name for name, _ in model.named_parameters()} - {entry.ours for entry in found}
+    if any(layer.post_norm is not None for layer in decoder.stack.layers):
+        without.add("post-norm of layers")
+    if without:
+        raise ConversionError("the reference has no counterpart of " + ", ".join(sorted(without)))
+    return found
+
+
+def _adaptive_entries(model: SRUppLanguageModel, vocabulary: Vocabulary) -> list[Entry]:
+    cutoff = model.decoder.adaptive_softmax.cutoff
+    size = cutoff[0] - len(vocabulary.dictionary) + len(vocabulary.rows)
+    vocabulary.first_band(size)
+    reverse = Layout(lambda t: t.flip(0), lambda t: t.flip(0))
+    embeddings, softmax = "decoder.embed_tokens.embeddings.", "decoder.adaptive_softmax."
+    found = [
+        Entry(f"{embeddings}0.0.weight", f"{FIRST}weight[words]", vocabulary.layout(size, 0.0)),
+        Entry(f"{softmax}head.1.bias", f"{FIRST}bias[words]", vocabulary.layout(size, NEVER)),
+        # their scores of the bands stand last to first
+        Entry(f"{softmax}head.1.bands.weight", f"{FIRST}weight[bands]", reverse),
+        Entry(f"{softmax}head.1.bands.bias", f"{FIRST}bias[bands]", reverse),
+    ]
+    for band in range(1, len(cutoff)):
+        theirs = f"output_layer.out_layers.{band}."
+        found.append(Entry(f"{embeddings}{band}.0.weight", f"{theirs}weight", SAME))
+        found.append(Entry(f"{softmax}tail.{band - 1}.2.bias", f"{theirs}bias", SAME))
+    own = dict(model.named_parameters())
+    for band in range(len(cutoff)):
+        embedding_proj = f"{embeddings}{band}.1.weight"
+        output_proj = softmax + (f"tail.{band - 1}.0.weight" if band else "head.0.weight")
+        found.append(Entry(embedding_proj, f"embedding_layer.emb_projs.{band}", SAME))
+        tied = output_proj not in own
+        found.append(Entry(embedding_proj if tied else output_proj,
+                           f"output_layer.out_projs.{band}", SAME if tied else TRANSPOSED))
+    return found
+
+
+def _split(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their first output layer scores words, then bands: two tensors of ours."""
+    state = dict(state)
+    bands = _bands(state) - 1
+    for name in ("weight", "bias"):
+        if bands >= 0 and FIRST + name in state:
+            both = state.pop(FIRST + name)
+            state[f"{FIRST}{name}[words]"] = both[: len(both) - bands]
+            state[f"{FIRST}{name}[bands]"] = both[len(both) - bands :]
+    return state
+
+
+def _join(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for name in ("weight", "bias"):
+        if f"{FIRST}{name}[words]" in state:
+            state[FIRST + name] = torch.cat([
+                state.pop(f"{FIRST}{name}[words]"), state.pop(f"{FIRST}{name}[bands]")])
+    return state
+
+
+def _bands(state: Mapping[str, Tensor]) -> int:
+    return sum(f"output_layer.out_layers.{i}.weight" in state for i in range(len(state)))
+
+
+def _scales(model: SRUppLanguageModel) -> dict[str, float]:
+    return {
+        f"rnn.rnn_lst.{i}.scale_x": layer.recurrence.scale
+        for i, layer in enumerate(model.decoder.stack.layers)
+    }
+
+
+def _infer_options(
+    state: Mapping[str, Tensor], vocabulary: Vocabulary, num_heads: int
+) -> SRUppLMConfig:
+    bands = _bands(state)
+    embedding = FIRST + "weight" if bands else "embedding_layer.weight"
+    bias, q = "rnn.rnn_lst.0.bias", "rnn.rnn_lst.0.transform_module.linear1.weight"
+    missing = [name for name in (embedding, bias, q) if name not in state]
+    if missing:
+        raise ConversionError("no SRU++ language model of the reference: it has no "
+                              + ", ".join(missing))
+    layers = sum(f"rnn.rnn_lst.{i}.bias" in state for i in range(len(state)))
+    attending = [
+        str(i + 1) for i in range(layers) if f"rnn.rnn_lst.{i}.transform_module.alpha" in state]
+    options: dict[str, Any] = dict(
+        embed_dim=state[embedding].size(1),
+        hidden_size=state[bias].numel() // 2,
+        proj_size=state[q].size(0),
+        num_heads=num_heads,
+        layers=layers,
+        attention="all" if len(attending) == layers else ",".join(attending) or "none",
+        no_attention_norm="rnn.rnn_lst.0.transform_module.layer_norm.weight" not in state,
+        layer_norm="pre" if "rnn.rnn_lst.0.layer_norm.weight" in state else "none",
+    )
+    sizes = [len(state[embedding]) - max(0, bands - 1)]
+    sizes += [len(state[f"output_layer.out_layers.{i}.weight"]) for i in range(1, bands)]
+    if sum(sizes) != len(vocabulary.rows):
+        raise ConversionError(f"the vocabulary has {len(vocabulary.rows)} words, the model "
+                              f"{sum(sizes)}")
+    if bands:
+        if bands == 1:
+            raise ConversionError("an adaptive softmax without rare words is not supported")
+        ends = torch.tensor(sizes).cumsum(0) + vocabulary.first_band(sizes[0]) - sizes[0]
+        second = state["output_layer.out_layers.1.weight"].size(1)
+        options.update(
+            adaptive_cutoff=",".join(str(end) for end in ends[:-1].tolist()),
+            adaptive_factor=float(math.floor(options["embed_dim"] / second)),
+            tie_adaptive_proj=all(
+                torch.equal(state.get(f"embedding_layer.emb_projs.{i}", torch.empty(0)),
+                            state.get(f"output_layer.out_projs.{i}", torch.empty(1)))
+                for i in range(bands)),
+        )
+    return SRUppLMConfig(**options)
+
+
+def _build(cfg: SRUppLMConfig, dictionary: Dictionary) -> SRUppLanguageModel:
+    return SRUppLanguageModel.build_model(cfg, SimpleNamespace(target_dictionary=dictionary))
