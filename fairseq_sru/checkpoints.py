@@ -8,13 +8,13 @@ import os
 import pickle
 import re
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
+from fairseq.file_io import PathManager
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
@@ -26,9 +26,10 @@ DICTIONARIES = "dictionaries"  # key of the fingerprints in a checkpoint's task 
 
 
 def apply() -> None:
-    """Check every checkpoint that fairseq reads."""
+    """Check every checkpoint that fairseq reads, and never leave half of one."""
     check_dictionaries()
     check_checkpoints()
+    copy_whole_files()
 
 
 def check_dictionaries() -> None:
@@ -100,8 +101,8 @@ def check_checkpoints() -> None:
 
     def build_read(original):
         def load_checkpoint_to_cpu(path, *args, **kwargs):
-            with _explaining(path):
-                return original(path, *args, **kwargs)
+            read_checkpoint(PathManager.get_local_path(path))
+            return original(path, *args, **kwargs)
 
         return load_checkpoint_to_cpu
 
@@ -130,31 +131,37 @@ def check_checkpoints() -> None:
     patch(BaseFairseqModel, "load_state_dict", build_fill)
 
 
+def copy_whole_files() -> None:
+    """fairseq copies over checkpoint_last.pt, which is lost if the copy is interrupted."""
+
+    def build(original):
+        def copy(src_path, dst_path, overwrite=False):
+            if not PathManager.supports_rename(dst_path):
+                return original(src_path, dst_path, overwrite)
+            copied = original(src_path, f"{dst_path}.tmp", overwrite)
+            PathManager.rename(f"{dst_path}.tmp", dst_path)
+            return copied
+
+        return copy
+
+    patch(PathManager, "copy", build)
+
+
 def read_checkpoint(path: str) -> dict[str, Any]:
     """The contents of a fairseq checkpoint, tensors on the CPU and read from disk when used.
 
     Raises:
         UsageError: ``path`` is missing, damaged or no fairseq checkpoint.
     """
-    with _explaining(path):
+    try:
         state = torch.load(
             path, map_location="cpu", mmap=zipfile.is_zipfile(path), weights_only=True
         )
-        state["model"]
-    return state
-
-
-@contextmanager
-def _explaining(path: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UsageError(f"{path} does not exist") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a seek to before the start of a shortened file
-            raise
-        raise UsageError(_damaged(path)) from error
-    except pickle.UnpicklingError as error:
+        if error.errno == errno.EINVAL:  # a seek to before the start of a shortened file
+            raise UsageError(_damaged(path)) from error
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         if refused is None:
             raise UsageError(_damaged(path)) from error
@@ -162,14 +169,9 @@ def _explaining(path: str) -> Iterator[None]:
             f"{path} holds a {refused[1]}, which may run code when loaded: if you trust the file, "
             "allow that type with torch.serialization.add_safe_globals"
         ) from error
-    except EOFError as error:
-        raise UsageError(_damaged(path)) from error
-    except RuntimeError as error:
-        if "PytorchStreamReader" not in str(error):
-            raise
-        raise UsageError(_damaged(path)) from error
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not a fairseq checkpoint") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise UsageError(f"{path} is not a fairseq checkpoint")
+    return state
 
 
 def _damaged(path: str) -> str:

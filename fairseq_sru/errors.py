@@ -74,27 +74,27 @@ def check_command_line() -> None:
     patch(options, "parse_args_and_arch", build)
 
 
-def require_gpu_for_fp16(options: Any) -> None:
-    """Raises UsageError if ``options.fp16`` is set and no GPU will be used."""
-    cpu = getattr(options, "cpu", False) or not torch.cuda.is_available()
-    if cpu and getattr(options, "fp16", False):
+def require_gpu_for_fp16(args: Any) -> None:
+    """Raises UsageError if ``args.fp16`` is set and no GPU will be used."""
+    cpu = getattr(args, "cpu", False) or not torch.cuda.is_available()
+    if cpu and getattr(args, "fp16", False):
         raise UsageError("--fp16 needs a GPU: leave it out, or train with --bf16 on a CPU")
 
 
-def require_working_launch(options: Any) -> None:
+def require_working_launch(args: Any) -> None:
     """Raises UsageError for launches of several CPU processes that train nothing, or apart.
 
     Without a GPU fairseq spawns as many processes as there are GPUs, none, and exits with 0;
     processes started by torchrun each train a model of their own.
     """
-    if torch.cuda.is_available() or not hasattr(options, "distributed_world_size"):
+    if torch.cuda.is_available() or not hasattr(args, "distributed_world_size"):
         return
-    asked = max(options.distributed_world_size, int(os.environ.get("WORLD_SIZE", 1)))
+    asked = max(args.distributed_world_size, int(os.environ.get("WORLD_SIZE", 1)))
     works = (
-        options.distributed_world_size == asked
-        and options.distributed_no_spawn
-        and options.distributed_init_method is not None
-        and options.distributed_backend == "gloo"
+        args.distributed_world_size == asked
+        and args.distributed_no_spawn
+        and args.distributed_init_method is not None
+        and args.distributed_backend == "gloo"
     )
     if asked > 1 and not works:
         raise UsageError(f"{asked} processes without a GPU: start each of them with "

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from conftest import (
     run_python,
     train,
 )
-from fairseq import distributed_utils, options
+from fairseq import distributed_utils, file_io, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.file_io import PathManager
 from fairseq_cli import generate as fairseq_generate
 from fairseq_cli import train as fairseq_train
 
@@ -198,7 +200,7 @@ def test_averaging_refuses(trained, tmp_path):
     state["model"][name] = value[:-1]
     torch.save(state, other)
     for inputs, message in [
-        ([good, str(tmp_path / "none.pt")], "none.pt does not exist"),
+        ([good, str(tmp_path / "none.pt")], "cannot read .*none.pt: No such file"),
         ([good, str(damaged)], "damaged.pt is truncated"),
         ([good, str(other)], f"not of one model: {name} is"),
     ]:
@@ -333,6 +335,24 @@ def test_truncated_checkpoint_is_not_overwritten(data, trained, tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("repaired", [False, True])
+def test_an_interrupted_copy_leaves_the_old_checkpoint(repaired, tmp_path, monkeypatch):
+    copy = PathManager.copy if repaired else PathManager.copy.__wrapped__
+    old, new = tmp_path / "checkpoint_last.pt", tmp_path / "checkpoint2.pt"
+    old.write_text("old"), new.write_text("new one")
+
+    def interrupted(source, target):
+        Path(target).write_text(Path(source).read_text()[:2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_io.shutil, "copyfile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            copy(str(new), str(old), overwrite=True)
+    assert old.read_text() == ("old" if repaired else "ne")
+    assert copy(str(new), str(old), overwrite=True) and old.read_text() == "new one"
+
+
 @pytest.mark.parametrize("keep", [0, 100, 5000, -2000, -1])
 def test_truncated_checkpoint(data, trained, tmp_path, keep):
     path = tmp_path / "model.pt"
@@ -420,6 +440,12 @@ def test_missing_data(other_data, tmp_path, lost, message):
     found = refused(other_data, save_dir, "-s", "de", "-t", "en")
     assert message in found and "fairseq-preprocess" in found
     assert not save_dir.exists() or not os.listdir(save_dir)
+
+
+def test_missing_subset(data, trained, tmp_path):
+    best = trained / "checkpoint_best.pt"
+    with pytest.raises(UsageError, match="test1.de-en.de.bin and .idx do not exist"):
+        generate(data, best, tmp_path, "--gen-subset", "test1", "-s", "de", "-t", "en")
 
 
 def test_missing_folder(tmp_path):
