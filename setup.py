@@ -93,7 +93,7 @@ setup(
         "sentencepiece",
         "ninja",
     ],
-    extras_require={"test": ["pytest", "ruff"], "plot": ["matplotlib"]},
+    extras_require={"test": ["pytest", "ruff"], "plot": ["matplotlib"], "recipes": ["sacremoses"]},
     ext_modules=[extension()],
     cmdclass={"build_ext": BuildExtension},
 )

@@ -13,6 +13,8 @@ def main() -> None:
     parser.add_argument("corpus", type=Path, help="folder of {train,valid,test}.{de,en}")
     parser.add_argument("out", type=Path, help="existing folder for model and pieces")
     parser.add_argument("--vocabulary", type=int, default=2000, help="at most so many pieces")
+    parser.add_argument("--normalization", default="nmt_nfkc", choices=["nmt_nfkc", "identity"],
+                        help="identity keeps every token as it is")
     options = parser.parse_args()
 
     sentencepiece.SentencePieceTrainer.train(
@@ -21,6 +23,7 @@ def main() -> None:
         model_type="bpe",
         vocab_size=options.vocabulary,
         character_coverage=1.0,
+        normalization_rule_name=options.normalization,
         num_threads=1,
         minloglevel=1,
     )

@@ -1,0 +1,48 @@
+"""Lay translations beside their references: {translation,reference}.{tok,txt}, tokens and text."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sacremoses import MosesDetokenizer
+
+
+def read_translations(generated: Path) -> dict[int, str]:
+    """Number and tokens of every sentence fairseq-generate translated, in the order of the test."""
+    found = {}
+    for line in generated.read_text(encoding="utf-8").split("\n"):
+        if line.startswith("H-"):
+            label, _, tokens = line.split("\t")
+            found[int(label[2:])] = tokens
+    return dict(sorted(found.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("generated", type=Path, help="output of fairseq-generate --remove-bpe")
+    parser.add_argument("corpus", type=Path, help="folder of test.en and test.txt")
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+
+    translations = read_translations(options.generated)
+    tokens, text = (
+        (options.corpus / name).read_text(encoding="utf-8").split("\n")[:-1]
+        for name in ("test.en", "test.txt")
+    )
+    detokenise = MosesDetokenizer("en").detokenize
+    files = {
+        "translation.tok": translations.values(),
+        "translation.txt": [detokenise(line.split()) for line in translations.values()],
+        "reference.tok": [tokens[number] for number in translations],
+        "reference.txt": [text[number] for number in translations],
+    }
+    options.out.mkdir(parents=True)
+    for name, lines in files.items():
+        content = "".join(line + "\n" for line in lines)
+        (options.out / name).write_text(content, encoding="utf-8")
+    print(f"{len(translations):,} of {len(tokens):,} test sentences; the others are too long")
+
+
+if __name__ == "__main__":
+    main()
