@@ -264,7 +264,7 @@ def test_two_processes_train_as_one_and_resume(data, tmp_path):
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             for rank in range(2)
         ]
-        logs = [rank.communicate(timeout=300)[0] for rank in ranks]
+        logs = [rank.communicate(timeout=900)[0] for rank in ranks]
         assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(logs)
         return folder / "checkpoint_last.pt"
 
@@ -272,7 +272,7 @@ def test_two_processes_train_as_one_and_resume(data, tmp_path):
     straight = two(tmp_path / "straight", 9)
     assert_same_model(one, straight, atol=1e-5)
     two(tmp_path / "resumed", 5)
-    assert_same_model(straight, two(tmp_path / "resumed", 9))
+    assert_same_model(straight, two(tmp_path / "resumed", 9), atol=1e-6)
     difference = [
         torch.load(path, weights_only=True)["extra_state"]["val_loss"] for path in (one, straight)]
     assert abs(difference[0] - difference[1]) <= 0.002
