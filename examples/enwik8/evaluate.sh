@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Bits per character on the test set: every byte sees the CONTEXT (default 3072) bytes before it.
+# MODEL  as for train.sh. Arguments are passed on to fairseq-eval-lm.
+source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
+
+fairseq-eval-lm "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --task srupp_language_modeling \
+  --path "$OUT/${MODEL:-small}/checkpoint_best.pt" --gen-subset test --batch-size 1 \
+  --eval-segment 1024 --eval-context "${CONTEXT:-3072}" $(device) "$@"

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Loss and perplexity on the test set; of bytes, "Loss (base 2)" is bits per character.
+# LEVEL, MODEL  as for train.sh
+# CONTEXT       tokens that a token sees before itself (default 280 words, 1024 bytes)
+# Arguments are passed on to fairseq-eval-lm.
+source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
+
+LEVEL=${LEVEL:-word}
+MODEL=${MODEL:-srupp}
+case $LEVEL in
+  word) context=280 ;;
+  byte) context=1024 ;;
+  *) echo "LEVEL=$LEVEL: word or byte" >&2; exit 1 ;;
+esac
+CONTEXT=${CONTEXT:-$context}
+
+score() {
+  echo "== $1"
+  shift
+  fairseq-eval-lm "$OUT/$LEVEL" --user-dir "$ROOT/fairseq_sru" --gen-subset test \
+    --path "$OUT/$LEVEL-$MODEL/checkpoint_best.pt" $(device) "$@" 2>&1 | grep -E 'Evaluated|Loss|rror'
+}
+
+case $MODEL in
+  srupp)
+    score "memory carried along" --task srupp_language_modeling --batch-size 1 \
+      --eval-segment 256 --eval-context "$CONTEXT" "$@"
+    score "memory reset every $CONTEXT tokens" --task language_modeling \
+      --sample-break-mode none --tokens-per-sample "$CONTEXT" --batch-size 8 "$@"
+    ;;
+  transformer) # each token sees at least half of the window
+    score "sliding window" --task language_modeling --sample-break-mode none \
+      --tokens-per-sample "$CONTEXT" --context-window $((CONTEXT / 2)) --batch-size 8 "$@"
+    ;;
+  *) echo "MODEL=$MODEL: srupp or transformer" >&2; exit 1 ;;
+esac
