@@ -1,11 +1,11 @@
-# make install | demo | test | lint | bench: each creates what it needs from nothing.
+# make install | demo | demo-lm | test | lint | bench: each creates what it needs from nothing.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo demo-lm test lint bench clean
 
 install: $(INSTALLED)
 
@@ -19,6 +19,9 @@ $(INSTALLED): setup.py pyproject.toml Makefile $(wildcard csrc/*)
 
 demo: install
 	PYTHON=$(BIN)/python bash examples/demo/run.sh
+
+demo-lm: install
+	PYTHON=$(BIN)/python bash examples/demo_lm/run.sh
 
 test: install
 	$(BIN)/python -m pytest tests
