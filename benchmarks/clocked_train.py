@@ -12,7 +12,7 @@ make_record = logging.getLogRecordFactory()
 
 def stamped(*args, **kwargs):
     record = make_record(*args, **kwargs)
-    record.name = f"{record.name} | cpu={time.process_time():.1f}"
+    record.msg = f"cpu={time.process_time():.1f} | {record.msg}"
     return record
 
 

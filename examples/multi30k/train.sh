@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 UPDATES=${UPDATES:-5900}
 WARMUP=250
 
-fairseq-train "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --arch srupp_multi30k \
+"$PYTHON" "$ROOT/benchmarks/clocked_train.py" "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --arch srupp_multi30k \
   --source-lang de --target-lang en \
   --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
   --optimizer adam --adam-betas '(0.9, 0.98)' \

@@ -58,6 +58,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         decoder_layers=4,
         share_all_embeddings=True,
         dropout=0.3,
+        embedding_dropout=0.2,
+        output_dropout=0.2,
         alpha_init=1.0,
         highway_bias=-1.0,
     ),
