@@ -1,14 +1,19 @@
 """Language models of the reference in and out: names, words, bits, scores, fairseq-eval-lm."""
 
-import re
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import USER_DIR, run_fairseq, run_python
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq_cli import eval_lm as fairseq_eval_lm
+from fairseq_cli import preprocess as fairseq_preprocess
+from fairseq_cli import train as fairseq_train
 
 from fairseq_sru.convert import ConversionError
+from fairseq_sru.convert import __main__ as command_line
 from fairseq_sru.convert.language_model import Vocabulary, from_reference, to_reference
 from fairseq_sru.models.language_model import SRUppLanguageModel
 from fairseq_sru.models.lm_config import SRUppLMConfig
@@ -151,57 +156,61 @@ def test_special_words_must_be_frequent():
         to_reference(*build([*WORDS[:4], *WORDS[5:], "<unk>"], **ADAPTIVE))
 
 
+def run_command(parser, main, *args):
+    """A fairseq command in this process."""
+    parsed = options.parse_args_and_arch(parser(), [str(arg) for arg in args])
+    return main(convert_namespace_to_omegaconf(parsed))
+
+
+def convert(monkeypatch, *args):
+    monkeypatch.setattr(sys, "argv", ["convert", *map(str, args)])
+    return command_line.main()
+
+
 @pytest.fixture(scope="module")
 def text(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lm")
-    run_fairseq("preprocess", "--only-source", "--trainpref", corpus / "train.de", "--validpref",
-                corpus / "valid.de", "--testpref", corpus / "test.de", "--destdir", folder)
+    parser = options.get_preprocessing_parser()
+    fairseq_preprocess.main(parser.parse_args([
+        "--only-source", "--trainpref", f"{corpus}/train.de", "--testpref", f"{corpus}/test.de",
+        "--destdir", str(folder)]))
     return folder
 
 
 def evaluate(text, checkpoint):
-    result = run_fairseq(
-        "eval_lm", text, "--user-dir", USER_DIR, "--path", checkpoint, "--cpu", "--task",
-        "srupp_language_modeling", "--tokens-per-sample", "16", "--batch-size", "2")
-    output = result.stdout + result.stderr
-    return re.findall(r"Evaluated (\d+) tokens|Loss \(base 2\): ([\d.]+)", output)
+    return run_command(
+        options.get_eval_lm_parser, fairseq_eval_lm.main, text, "--path", checkpoint, "--cpu",
+        "--task", "srupp_language_modeling", "--tokens-per-sample", "16", "--batch-size", "2")
 
 
-@pytest.mark.parametrize("options", [
+@pytest.mark.parametrize("choice", [
     ["--criterion", "cross_entropy"],
     ["--criterion", "adaptive_loss", "--adaptive-cutoff", "8,16", "--embed-dim", "16",
      "--ddp-backend", "legacy_ddp"],
 ], ids=["plain", "adaptive"])
-def test_a_trained_model_exported_and_imported_has_the_same_loss(text, tmp_path, options):
-    run_fairseq(
-        "train", text, "--user-dir", USER_DIR, "--task", "srupp_language_modeling", "--arch",
-        "srupp_lm_tiny", "--num-heads", "1", "--embed-dim", "32", "--optimizer", "radam", "--lr",
-        "0.01", "--tokens-per-sample", "16", "--batch-size", "4", "--max-update", "10", "--cpu",
-        "--num-workers", "0", "--disable-validation", "--save-dir", tmp_path, *options)
-    last = tmp_path / "checkpoint_last.pt"
-
-    def convert(*args):
-        result = run_python("-m", "fairseq_sru.convert", *args)
-        assert result.returncode == 0, result.stderr
-
-    reference = tmp_path / "reference.pt"
-    convert(last, reference, "--to-reference", "--dict", text / "dict.txt")
-    convert(reference, tmp_path / "again", "--vocabulary", f"{reference}.words")
-    convert(tmp_path / "again" / "checkpoint.pt", tmp_path / "reference2.pt", "--to-reference")
-    states = [torch.load(p, weights_only=True) for p in (reference, tmp_path / "reference2.pt")]
-    assert same(*states)
-    models = [torch.load(p, weights_only=True)["model"]
-              for p in (last, tmp_path / "again" / "checkpoint.pt")]
-    assert same(*models)
-    loss = evaluate(text, last)
-    assert len(loss) == 2 and loss == evaluate(text, tmp_path / "again" / "checkpoint.pt")
+def test_a_trained_model_exported_and_imported_has_the_same_loss(
+    text, tmp_path, monkeypatch, choice
+):
+    run_command(
+        options.get_training_parser, fairseq_train.main, text, "--task", "srupp_language_modeling",
+        "--arch", "srupp_lm_tiny", "--num-heads", "1", "--embed-dim", "32", "--optimizer", "radam",
+        "--lr", "0.01", "--tokens-per-sample", "16", "--batch-size", "4", "--max-update", "10",
+        "--cpu", "--num-workers", "0", "--disable-validation", "--save-dir", tmp_path, *choice)
+    last, again = tmp_path / "checkpoint_last.pt", tmp_path / "again" / "checkpoint.pt"
+    first, second = tmp_path / "reference.pt", tmp_path / "reference2.pt"
+    convert(monkeypatch, last, first, "--to-reference", "--dict", text / "dict.txt")
+    convert(monkeypatch, first, again.parent, "--vocabulary", f"{first}.words")
+    convert(monkeypatch, again, second, "--to-reference")
+    assert same(*(torch.load(path, weights_only=True) for path in (first, second)))
+    assert same(*(torch.load(path, weights_only=True)["model"] for path in (last, again)))
+    before, after = evaluate(text, last), evaluate(text, again)
+    assert before == after and 0 < before["loss"] < 10
 
 
-def test_command_line_errors_are_one_line(tmp_path):
+def test_another_file_is_refused(tmp_path, monkeypatch):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
     (tmp_path / "words").write_text("a\nb\n")
-    result = run_python("-m", "fairseq_sru.convert", tmp_path / "other.pt", tmp_path / "out",
-                        "--vocabulary", tmp_path / "words")
-    assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "error: no SRU++ language model" in result.stderr
+    with pytest.raises(ConversionError, match="no SRU.. language model"):
+        convert(monkeypatch, tmp_path / "other.pt", tmp_path / "out", "--vocabulary",
+                tmp_path / "words")
     assert not (tmp_path / "out").exists()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterator
 
 import torch
 from torch import Tensor
 
+from fairseq_sru.convert.comparison import Comparison, Result, leave_memory_unnormalised
 from fairseq_sru.convert.layout import (
     ConversionError,
     blocks_to_ours,
@@ -21,78 +22,12 @@ from fairseq_sru.convert.tape import replay
 from fairseq_sru.modules import SRU, SRUpp
 from fairseq_sru.ops import recurrence, recurrence_tanh
 
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-
-MEMORY_NOT_NORMALISED = (
-    "the reference's pre-norm normalises the input but not the memory, ours both; compared with "
-    "the memory left as it is")
 NORM_OF_PADDING = (
-    "the reference's post-norm puts its bias out at padded steps, ours 0; compared with the bias "
-    "put there")
+    "differs: the reference's post-norm puts its bias out at padded steps, ours 0; compared with "
+    "the bias put there")
 NAN_COLUMNS = (
-    "the reference gives NaN in columns {} (softmax over nothing but padding) and in every "
-    "gradient of a parameter, ours are finite; all other numbers are compared")
-
-
-class Result(NamedTuple):
-    """What became of one case."""
-
-    name: str
-    error: float  # the largest
-    worst: str  # where it is
-    tolerance: float
-    notes: list[str]  # where we differ from the reference on purpose
-
-    @property
-    def passed(self) -> bool:
-        return self.error <= self.tolerance
-
-    def __str__(self) -> str:
-        verdict = "ok" if self.passed else "FAILED"
-        line = f"{self.name:32} {self.error:8.1e} {verdict:6} {self.worst}"
-        return "\n".join([line] + [f"{'':32} differs: {note}" for note in self.notes])
-
-
-class Comparison:
-    """The largest difference so far, relative to the tensor's largest number if that is above 1."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        if dtype not in TOLERANCE:
-            raise ConversionError(f"cases must be float64 or float32, got {dtype}")
-        self.tolerance = TOLERANCE[dtype]
-        self.error = 0.0
-        self.worst = "-"
-        self.notes: list[str] = []
-
-    def add(
-        self, name: str, ours: Tensor | None, theirs: Tensor | None, undefined: Tensor | None = None
-    ) -> None:
-        """Compare; None counts as zeros. Where ``undefined`` theirs may be NaN, ours may not."""
-        if theirs is None and ours is None:
-            return
-        ours = torch.zeros_like(theirs) if ours is None else ours.detach()
-        theirs = torch.zeros_like(ours) if theirs is None else theirs
-        if ours.shape != theirs.shape:
-            raise ConversionError(f"{name} is {tuple(theirs.shape)}, ours {tuple(ours.shape)}")
-        if undefined is not None:
-            theirs = torch.where(undefined & theirs.isnan() & ours.isfinite(), ours, theirs)
-        if not ours.numel():
-            return
-        error = ((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1)).item()
-        if not error <= self.error:  # NaN too
-            self.error = error if error == error else float("inf")
-            self.worst = name
-
-    def add_all(
-        self, name: str, ours: list[Tensor], theirs: list[Tensor], undefined: Tensor | None = None
-    ) -> None:
-        if len(ours) != len(theirs):
-            raise ConversionError(f"{len(theirs)} tensors for {name}, ours {len(ours)}")
-        for i, pair in enumerate(zip(ours, theirs)):
-            self.add(f"{name} {i}", *pair, undefined)
-
-    def result(self, name: str) -> Result:
-        return Result(name, self.error, self.worst, self.tolerance, self.notes)
+    "differs: the reference gives NaN in columns {} (softmax over nothing but padding) and in "
+    "every gradient of a parameter, ours are finite; all other numbers are compared")
 
 
 def check_folder(folder: Path) -> Iterator[Result]:
@@ -123,6 +58,10 @@ def check_case(case: dict[str, Any]) -> Comparison:
         return _check_op(case)
     if "chunks" in case:
         return _check_chunks(case)
+    if "train_steps" in case:
+        from fairseq_sru.convert.check_lm import check_language_model  # which needs fairseq
+
+        return check_language_model(case)
     return _check_stack(case)
 
 
@@ -166,7 +105,7 @@ def _check_chunks(case: dict[str, Any]) -> Comparison:
     memory = None
     for i, chunk in enumerate(case["chunks"]):
         with ExitStack() as hooks, torch.no_grad():
-            _leave_memory_unnormalised(stack, memory, hooks, result)
+            leave_memory_unnormalised(stack, memory, hooks, result)
             out = stack(chunk["input"], chunk["c0"], context=memory, mask=chunk["attn_mask"])
         result.add(f"chunk {i}, h", out.h, chunk["h"])
         result.add(f"chunk {i}, c", out.c, chunk["c"])
@@ -193,7 +132,7 @@ def _check_stack(case: dict[str, Any]) -> Comparison:
     context_length = memory[0].size(0) if memory and memory[0] is not None else 0
 
     with ExitStack() as hooks:
-        _leave_memory_unnormalised(stack, memory, hooks, result)
+        leave_memory_unnormalised(stack, memory, hooks, result)
         hooks.enter_context(replay(stack, case["dropout_tape"], tuple(x.shape[:2]), context_length,
                                    case["ctor"].get("rnn_dropout", 0.0)))
         if isinstance(stack, SRU):
@@ -268,20 +207,6 @@ def _undefined_columns(stack: SRU | SRUpp, inputs: dict[str, Any]) -> Tensor:
     if inputs["attn_mask"] is not None:
         hidden = hidden | inputs["attn_mask"].isneginf()
     return hidden.all(-1).any(-1)
-
-
-def _leave_memory_unnormalised(
-    stack: SRU | SRUpp, memory: list[Tensor | None] | None, hooks: ExitStack, result: Comparison
-) -> None:
-    """Until ``hooks`` is closed a pre-norm does to memory what the reference's does: nothing."""
-    if memory is None or stack.layers[0].pre_norm is None:
-        return
-    if MEMORY_NOT_NORMALISED not in result.notes:
-        result.notes.append(MEMORY_NOT_NORMALISED)
-    for layer, context in zip(stack.layers, memory):
-        handle = layer.pre_norm.register_forward_hook(
-            lambda _, args, out, context=context: context if args[0] is context else out)
-        hooks.callback(handle.remove)
 
 
 def _put_norm_bias(layer: torch.nn.Module, h: Tensor, pad: Tensor) -> Tensor:

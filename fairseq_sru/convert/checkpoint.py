@@ -80,7 +80,7 @@ def _save(
     task = StreamLanguageModelingTask(full.task, dictionary)
     container = OmegaConf.to_container(full, resolve=True, enum_to_str=True)
     own = {field.name: getattr(cfg, field.name) for field in fields(SRUppLMConfig)}
-    container["model"].update(own, layer_norm=str(cfg.layer_norm))
+    container["model"].update(own, _name="srupp_lm", layer_norm=str(cfg.layer_norm))
     torch.save({
         "args": None,
         "cfg": container,

@@ -246,6 +246,7 @@ def _infer_options(
         proj_size=state[q].size(0),
         num_heads=num_heads,
         layers=layers,
+        dropout=0.0,  # of which a state dict says nothing either
         attention="all" if len(attending) == layers else ",".join(attending) or "none",
         no_attention_norm="rnn.rnn_lst.0.transform_module.layer_norm.weight" not in state,
         layer_norm="pre" if "rnn.rnn_lst.0.layer_norm.weight" in state else "none",
