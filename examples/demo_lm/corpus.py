@@ -1,6 +1,6 @@
 """Write a text that comes with every Python: documentation topics and the standard library.
 
-Files train, valid and test: whole topics and modules, one of twenty each for valid and test.
+Files train, valid and test: whole topics and modules, one of forty each for valid and test.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def documents() -> list[bytes]:
 
 
 def split_of(number: int) -> str:
-    return {9: "valid", 19: "test"}.get(number % 20, "train")
+    return {19: "valid", 39: "test"}.get(number % 40, "train")
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # A byte-level language model of Python's own documentation and source: train, score, sample.
-# UPDATES  how long (default 400)
+# UPDATES  how long (default 1000)
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
-UPDATES=${UPDATES:-400}
+UPDATES=${UPDATES:-1000}
 
 corpus() {
   "$PYTHON" "$HERE/corpus.py" "$1"

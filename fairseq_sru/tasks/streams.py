@@ -178,12 +178,11 @@ class StreamBatchIterator(EpochBatchIterator):
         if self.end_of_epoch():
             return
         state = self._cur_epoch_itr.memory.after
-        gathered = [
-            x if x is None else _all_gather(x) for x in (state.cells, *state.inputs)]
+        cells = _all_gather(state.cells)
+        inputs = [x if x is None else _all_gather(x) for x in state.inputs]
         self._gathered = [
-            StreamState(cells, list(inputs))
-            for cells, *inputs in zip(*(
-                x if x is not None else [None] * self.processes for x in gathered))
+            StreamState(cells[process], [x if x is None else x[process] for x in inputs])
+            for process in range(self.processes)
         ]
 
     def state_dict(self) -> dict[str, Any]:
