@@ -215,8 +215,9 @@ class StreamBatchIterator(EpochBatchIterator):
 
 def _all_gather(tensor: Tensor) -> list[Tensor]:
     group = distributed_utils.get_data_parallel_group()
+    tensor = tensor.contiguous()
     tensors = [torch.empty_like(tensor) for _ in range(distributed_utils.get_world_size(group))]
-    torch.distributed.all_gather(tensors, tensor.contiguous(), group)
+    torch.distributed.all_gather(tensors, tensor, group)
     return [t.cpu() for t in tensors]
 
 
