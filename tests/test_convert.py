@@ -1,15 +1,13 @@
 """Reference state dicts in and out, and recorded runs of the reference against our modules.
 
-The recorded runs lie in $SRU_REFERENCE (default ../shared/reference). Options they lack are
-recorded here, from the formulas of the papers written in the reference's layout.
+The recorded runs lie in $FAIRSEQ_SRU_REFERENCE. Options they lack are recorded here, from the
+formulas of the papers written in the reference's layout.
 """
 
 import copy
 import math
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,10 +16,6 @@ import torch.nn.functional as F
 from fairseq_sru.convert import ConversionError, build_stack, export_stack, load_stack
 from fairseq_sru.convert.check import check_case, check_folder
 
-REFERENCE = Path(os.environ.get(
-    "SRU_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
-recorded = pytest.mark.skipif(
-    not REFERENCE.is_dir(), reason="no recorded runs: set SRU_REFERENCE to their folder")
 SIZES = dict(input_size=6, hidden_size=6)
 STACKS = [
     ("SRU", dict(**SIZES)),
@@ -88,25 +82,23 @@ def test_unknown_options_are_refused(kind, options, message):
         build_stack(kind, options)
 
 
-@recorded
-def test_recorded_runs():
-    results = list(check_folder(REFERENCE))
+def test_recorded_runs(reference):
+    results = list(check_folder(reference))
     assert len(results) >= 14
     assert all(result.passed for result in results), "\n".join(map(str, results))
 
 
-@recorded
-def test_one_wrong_number_fails(tmp_path):
+def test_one_wrong_number_fails(reference, tmp_path):
     def check():
         return subprocess.run(
             [sys.executable, "-m", "fairseq_sru.convert", "--check", str(tmp_path)],
             capture_output=True, text=True)
 
     for name in ("sru_uni.pt", "op_k4.pt"):
-        torch.save(torch.load(REFERENCE / name, weights_only=True), tmp_path / name)
+        torch.save(torch.load(reference / name, weights_only=True), tmp_path / name)
     run = check()
     assert run.returncode == 0 and "2 cases, 0 failed" in run.stdout, run.stderr
-    case = torch.load(REFERENCE / "op_k4.pt", weights_only=True)
+    case = torch.load(reference / "op_k4.pt", weights_only=True)
     case["grads"]["bias"][3] += 1e-9
     torch.save(case, tmp_path / "op_k4.pt")
     run = check()

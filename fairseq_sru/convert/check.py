@@ -58,10 +58,11 @@ def check_case(case: dict[str, Any]) -> Comparison:
         return _check_op(case)
     if "chunks" in case:
         return _check_chunks(case)
-    if "train_steps" in case:
-        from fairseq_sru.convert.check_lm import check_language_model  # which needs fairseq
+    if "train_steps" in case or "nll" in case:
+        from fairseq_sru.convert import check_lm  # which needs fairseq
 
-        return check_language_model(case)
+        run = check_lm.check_language_model if "train_steps" in case else check_lm.check_adaptive
+        return run(case)
     return _check_stack(case)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import ExitStack
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,13 @@ from fairseq_sru.convert.language_model import (
     from_reference,
     to_reference,
 )
-from fairseq_sru.convert.layout import to_theirs
+from fairseq_sru.convert.layout import export_stack, to_theirs
 from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.modules import SRUpp
 from fairseq_sru.state import StreamMemory, StreamState
 
+PARAMETER = re.compile(
+    r"(?:^|\.)((?:emb_weights|emb_projs|out_projs)\.\d+|out_layers\.\d+\.(?:weight|bias))$")
 HEADS = ("attn_heads", "num_heads")
 SETTINGS = ("ctor", "args", "config")
 
@@ -47,6 +51,70 @@ def check_language_model(case: Mapping[str, Any]) -> Comparison:
     return result
 
 
+def check_adaptive(case: Mapping[str, Any]) -> Comparison:
+    """An adaptive embedding and an adaptive softmax.
+
+    Raises:
+        ConversionError, KeyError: they are not.
+    """
+    params = {}
+    for name, tensor in _flatten(case["params"]):
+        known = PARAMETER.search(name)
+        if known is not None:
+            params[known[1]] = tensor
+    weights, biases = [], []
+    while f"out_layers.{len(weights)}.weight" in params:
+        weights.append(params[f"out_layers.{len(weights)}.weight"])
+        biases.append(params[f"out_layers.{len(biases)}.bias"])
+    bands = range(len(weights))
+    projs = [params[f"out_projs.{i}"] for i in bands]
+    result = Comparison(case["nll"].dtype)
+    result.notes.append("not compared: gradients, of a loss that is not recorded")
+
+    softmax, vocabulary = _adaptive_model(weights, biases, projs)
+    with torch.no_grad():
+        scores = softmax.decoder.adaptive_softmax.get_log_prob(case["hidden"].unsqueeze(0), None)[0]
+    nll = -scores.gather(1, vocabulary.rows[case["target"]].unsqueeze(1)).squeeze(1)
+    ends = torch.tensor([len(w) for w in weights]).cumsum(0) - len(weights) + 1
+    in_bands = nll[torch.bucketize(case["target"], ends, right=True).argsort(stable=True)]
+    in_order = (nll - case["nll"]).abs().max() <= (in_bands - case["nll"]).abs().max()
+    result.add("nll", nll if in_order else in_bands, case["nll"])
+
+    first = params.get("emb_weights.0", weights[0])[: ends[0]]
+    words = [torch.cat([first, weights[0][ends[0] :]])]
+    words += [params.get(f"emb_weights.{i}", weights[i]) for i in bands[1:]]
+    projs = [params.get(f"emb_projs.{i}", projs[i]) for i in bands]
+    embedding, vocabulary = _adaptive_model(words, biases, projs)
+    with torch.no_grad():
+        embedded = embedding.decoder.embed_tokens(vocabulary.rows[case["ids"]])
+    result.add("embedded", embedded, case["embedded"])
+    return result
+
+
+def _flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(values, Tensor):
+        yield prefix, values
+        return
+    for name, value in values.items() if isinstance(values, Mapping) else enumerate(values):
+        yield from _flatten(value, f"{prefix}.{name}")
+
+
+def _adaptive_model(
+    weights: list[Tensor], biases: list[Tensor], projs: list[Tensor]
+) -> tuple[SRUppLanguageModel, Vocabulary]:
+    """A language model of ours with this adaptive embedding and softmax."""
+    hidden = projs[0].size(0)
+    stack = export_stack(SRUpp(hidden, hidden, 1, 1))
+    state = {f"rnn.{name}": tensor for name, tensor in stack.items()}
+    for i, (weight, bias, proj) in enumerate(zip(weights, biases, projs)):
+        state[f"output_layer.out_layers.{i}.weight"] = weight
+        state[f"output_layer.out_layers.{i}.bias"] = bias
+        state[f"output_layer.out_projs.{i}"] = state[f"embedding_layer.emb_projs.{i}"] = proj
+    size = sum(map(len, weights)) - len(weights) + 1
+    vocabulary = Vocabulary.read([f"w{i}" for i in range(size)])
+    return from_reference(state, vocabulary)[0].eval(), vocabulary
+
+
 def _check_training(
     model: SRUppLanguageModel, vocabulary: Vocabulary, steps: list[Mapping[str, Any]],
     result: Comparison,
@@ -54,7 +122,8 @@ def _check_training(
     """Each segment starts from the recorded state of the one before."""
     model.train()
     for i, step in enumerate(steps):
-        before = StreamState(step["hidden_in"], steps[i - 1]["memory_out"]) if i else None
+        inputs = steps[i - 1]["memory_out"] if i else [None] * len(model.decoder.stack.layers)
+        before = StreamState(step["hidden_in"], inputs)
         memory = StreamMemory(len(step["x"]), 0, before)
         model.zero_grad()
         losses, after = _read(model, vocabulary, step["x"], step["y"], memory, result)
