@@ -168,7 +168,7 @@ template <typename S>
 SRU_INLINE Step<S> forward_step(Gates<S> gates, S mask, S u0, S u1, S u2, S s, S prev) {
   const S f = sigmoid(gates.v_f * prev + (u0 + gates.b_f));
   const S r = sigmoid(gates.v_r * prev + (u1 + gates.b_r));
-  const S c = f * (prev - u2) + u2;
+  const S c = f * prev + (u2 - f * u2);
   return {c, s + (c - s) * (mask * r)};
 }
 
