@@ -41,7 +41,7 @@ def cuda_wanted() -> bool:
 
 def choose_architectures() -> None:
     """Without a GPU to ask and without TORCH_CUDA_ARCH_LIST, build for those nvcc knows."""
-    if "TORCH_CUDA_ARCH_LIST" in os.environ or torch.cuda.is_available():
+    if os.environ.get("TORCH_CUDA_ARCH_LIST") or torch.cuda.is_available():
         return
     nvcc = str(Path(CUDA_HOME) / "bin" / "nvcc")
     known = subprocess.check_output([nvcc, "--list-gpu-arch"], text=True).split()
