@@ -1,8 +1,8 @@
 """Binarise files byte by byte for fairseq: {train,valid,test}.{bin,idx} and dict.txt.
 
 A token is a byte, newlines and spaces included; nothing is added, so counts are those of the
-files and the loss is in bits per byte. Types are named as by fairseq's `--bpe bytes`, which turns
-prompts into them and samples back into text.
+files and the loss is in bits per byte. `--bpe srupp_bytes` turns prompts into these tokens and
+samples back into text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 from fairseq.data import Dictionary, indexed_dataset
-from fairseq.data.encoders.byte_utils import BYTE_TO_BCHAR, SPACE, SPACE_ESCAPE
+
+from fairseq_sru.byte_tokens import SYMBOLS
 
 SPLITS = ("train", "valid", "test")
 
@@ -24,8 +25,7 @@ def build_dictionary(texts: list[bytes]) -> tuple[Dictionary, torch.Tensor]:
     dictionary = Dictionary()
     indices = torch.full((256,), dictionary.unk())
     for byte, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        symbol = BYTE_TO_BCHAR[byte].replace(SPACE, SPACE_ESCAPE)
-        indices[byte] = dictionary.add_symbol(symbol, n=count)
+        indices[byte] = dictionary.add_symbol(SYMBOLS[byte], n=count)
     return dictionary, indices
 
 

@@ -35,4 +35,5 @@ if find_spec("fairseq") is not None:
     errors.apply()
     checkpoints.apply()
 
-    from fairseq_sru import models, optim, tasks  # noqa: F401  (registered by being imported)
+    # registered by being imported
+    from fairseq_sru import byte_tokens, models, optim, tasks  # noqa: F401

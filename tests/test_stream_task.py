@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, USER_DIR, run_fairseq
+from conftest import ROOT, USER_DIR, run_fairseq, run_python
 from fairseq import checkpoint_utils, options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import eval_lm as fairseq_eval_lm
 from fairseq_cli import train as fairseq_train
 
+from fairseq_sru.byte_tokens import ByteTokens
 from fairseq_sru.errors import UsageError
 from fairseq_sru.state import StreamMemory
 from fairseq_sru.tasks.streams import StreamBatchIterator, Streams, Text
@@ -315,13 +316,13 @@ def test_the_stateless_task_scores_the_model_too(data, trained, mode):
 @pytest.mark.parametrize("task", ["srupp_language_modeling", "language_modeling"])
 def test_texts_are_continued_from_a_prompt(data, trained, task):
     """Batches of prompts, beams and sampling."""
-    for how in ("--beam", "3"), ("--beam", "1", "--sampling", "--buffer-size", "3"):
+    for how in ("--beam", "3"), ("--beam", "1", "--sampling"):
         output = run_fairseq(
             "interactive", data, "--user-dir", USER_DIR, "--task", task, "--path", trained, "--cpu",
-            "--max-len-b", "12", "--batch-size", "3", *how, stdin="w1 w4 w7\nw3\n\n").stdout
+            "--max-len-b", "12", "--batch-size", "3", "--buffer-size", "3", *how,
+            stdin="w1 w4 w7\nw3\n\n").stdout
         texts = dict(re.findall(r"^D-(\d)\t\S+\t(.*)$", output, re.MULTILINE))
-        if "--sampling" in how:
-            assert texts.keys() == {"0", "1", "2"}
+        assert texts.keys() == {"0", "1", "2"}
         assert texts["0"].startswith("w1 w4 w7") and texts["1"].startswith("w3")
 
 
@@ -399,3 +400,32 @@ def test_a_memory_of_a_pass_is_not_shared_with_the_next(data):
     (last,) = batches.next_epoch_itr()
     assert last["net_input"]["memory"].before.cells is cells
     assert next(batches.next_epoch_itr())["net_input"]["memory"].before is None
+
+
+def test_bytes_from_files_to_samples(tmp_path):
+    """examples/byte_text.py and --bpe srupp_bytes; spaces and line ends are bytes like others."""
+    text = "def f(x):\n    return 'Zürich'  # \t€\n\n".encode() * 8
+    for split in ("train", "valid", "test"):
+        (tmp_path / split).write_bytes(text)
+    files = [x for split in ("train", "valid", "test") for x in (f"--{split}", tmp_path / split)]
+    data = tmp_path / "bin"
+    result = run_python(ROOT / "examples" / "byte_text.py", data, *files, PYTHONPATH=str(ROOT))
+    assert result.returncode == 0, result.stderr
+    assert f"test: {len(text):,} bytes" in result.stdout
+    task = build_task(data)
+    task.load_dataset("test")
+    tokens = task.dataset("test").read(0, len(text))
+    assert len(tokens) == len(text) and task.dictionary.unk() not in tokens
+    assert ByteTokens.decode(task.dictionary.string(tokens)) == text.decode()
+    path = train(data, tmp_path / "run", "--max-update", "2", "--unit", "character")
+    output = run_fairseq(
+        "interactive", data, "--user-dir", USER_DIR, "--task", "srupp_language_modeling", "--path",
+        path, "--cpu", "--max-len-b", "12", "--bpe", "srupp_bytes", stdin="f(x):  # €\n").stdout
+    assert re.search(r"^D-0\t\S+\tf\(x\):  # ", output, re.MULTILINE)
+
+
+def test_broken_bytes_are_decoded_as_far_as_possible():
+    tokens = ByteTokens.encode("a €").split()
+    assert ByteTokens.decode(" ".join(tokens)) == "a €"
+    assert ByteTokens.decode(" ".join(tokens[:-1])) == "a \ufffd"
+    assert ByteTokens.decode("a <unk> b") == "a\ufffdb"

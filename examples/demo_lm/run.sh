@@ -10,7 +10,7 @@ corpus() {
 }
 
 binary() {
-  "$PYTHON" "$ROOT/examples/byte_text.py" "$1" \
+  PYTHONPATH=$ROOT "$PYTHON" "$ROOT/examples/byte_text.py" "$1" \
     --train "$OUT/corpus/train" --valid "$OUT/corpus/valid" --test "$OUT/corpus/test"
 }
 
@@ -49,7 +49,7 @@ scores() {
 sample() {
   printf 'def read(self, \nThe following \n' |
     fairseq-interactive "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --path "$OUT/model.pt" \
-      --task srupp_language_modeling --bpe bytes --sampling --sampling-topp 0.8 --beam 1 \
+      --task srupp_language_modeling --bpe srupp_bytes --sampling --sampling-topp 0.8 --beam 1 \
       --max-len-b 400 --seed 1 $(device) 2> "$OUT/sample.log" | grep -v '^[SHPWA]-' > "$1"
 }
 

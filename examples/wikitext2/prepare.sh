@@ -37,7 +37,7 @@ words() {
 }
 
 bytes() {
-  "$PYTHON" "$ROOT/examples/byte_text.py" "$1" \
+  PYTHONPATH=$ROOT "$PYTHON" "$ROOT/examples/byte_text.py" "$1" \
     --train "$OUT/corpus/train" --valid "$OUT/corpus/valid" --test "$OUT/corpus/test"
 }
 
