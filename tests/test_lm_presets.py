@@ -77,8 +77,9 @@ def test_presets_train_resume_and_are_scored(data, tmp_path, name):  # noqa: F81
     options = ["--arch", name, *SHRUNK, *bands, "--clip-norm", "1.0", "--weight-decay", "0.1",
                "--lr-scheduler", "cosine", "--warmup-updates", "5", "--lr", "0.01",
                "--lr-period-updates", "20"]
-    train(data, tmp_path, *options, "--max-update", "12", "--disable-validation")
+    path = train(data, tmp_path, *options, "--max-update", "4", "--disable-validation")
+    first = evaluate(data, path, "--eval-context", "8")
     path = train(data, tmp_path, *options, "--max-update", "20", "--disable-validation")
     state = torch.load(path, weights_only=True)
     assert state["optimizer_history"][-1]["num_updates"] == 20
-    assert evaluate(data, path, "--eval-context", "8") < 6.0
+    assert evaluate(data, path, "--eval-context", "8") < first
