@@ -122,8 +122,15 @@ def test_gradcheck(option):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("option", OPTIONS, ids=option_id)
 def test_low_precision_error_is_at_most_twice_pytorchs(option, dtype):
-    """flash-attention's rule: against the float64 loop, and beside the loop in low precision."""
-    inputs = make_inputs(40, 3, 70, dtype=dtype, **option)
+    """flash-attention's rule: against the float64 loop, and beside the loop in low precision.
+
+    v is drawn as at initialisation, U(-1, 1); larger ones make the recurrence chaotic, and then the
+    largest error of either is luck. So is the largest of few numbers: hence 32 sentences.
+    """
+    inputs = make_inputs(40, 32, 70, dtype=dtype, **option)
+    if inputs["weight_c"] is not None:
+        with torch.no_grad():
+            inputs["weight_c"].uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
     truth = run(recurrence_ref, convert(inputs, torch.float64))
     ours, theirs = run(recurrence, inputs), run(recurrence_ref, inputs)
     for name, exact in truth.items():
