@@ -11,12 +11,11 @@ averaged() {
 generated() {
   fairseq-generate "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --path "$OUT/model.pt" \
     --source-lang de --target-lang en --gen-subset test --beam 5 --max-tokens 8000 \
-    --bpe sentencepiece --sentencepiece-model "$OUT/pieces/sentencepiece.model" \
     --print-alignment soft $(device) > "$1"
 }
 
-translation() { # fairseq sorts by length; D-n is the n-th sentence without its pieces
-  grep '^D-' "$OUT/generated.txt" | sort -V | cut -f 3 > "$1"
+translation() { # fairseq sorts by length; H-n is the n-th sentence, in pieces
+  grep '^H-' "$OUT/generated.txt" | sort -V | cut -f 3 | sed 's/ //g; s/▁/ /g; s/^ //' > "$1"
 }
 
 score() {
