@@ -12,12 +12,14 @@ MODEL=${MODEL:-srupp}
 case $LEVEL in # 2,088,628 words with line ends, 10,797,148 bytes
   word)
     streams=32 segment=70 updates=18640 warmup=500
-    transformer="--decoder-embed-dim 256 --decoder-ffn-embed-dim 1024 --decoder-layers 3
+    transformer="--decoder-embed-dim 256 --decoder-input-dim 256 --decoder-output-dim 256
+      --decoder-ffn-embed-dim 1024 --decoder-layers 3
       --decoder-attention-heads 4 --dropout 0.3"
     ;;
   byte)
     streams=16 segment=256 updates=7900 warmup=400
-    transformer="--decoder-embed-dim 200 --decoder-ffn-embed-dim 800 --decoder-layers 4
+    transformer="--decoder-embed-dim 200 --decoder-input-dim 200 --decoder-output-dim 200
+      --decoder-ffn-embed-dim 800 --decoder-layers 4
       --decoder-attention-heads 4 --dropout 0.1"
     ;;
   *) echo "LEVEL=$LEVEL: word or byte" >&2; exit 1 ;;
