@@ -49,15 +49,17 @@ def recurrence_ref(
     c = gates.new_zeros(batch, size) if c0 is None else c0.to(dtype)
     bias = bias.to(dtype)
     v = torch.zeros_like(bias) if weight_c is None else weight_c.to(dtype)
+    highway = None if x is None else (scale * x.to(dtype)).unbind(0)
     h = []
-    for t in range(length):
-        f = torch.sigmoid(gates[t, :, 0] + v[0] * c + bias[0])
-        r = torch.sigmoid(gates[t, :, 1] + v[1] * c + bias[1])
-        c_new = f * c + (1 - f) * gates[t, :, 2]
+    for t, step in enumerate(gates.unbind(0)):
+        u_t = step.unbind(1)
+        f = torch.sigmoid(u_t[0] + v[0] * c + bias[0])
+        r = torch.sigmoid(u_t[1] + v[1] * c + bias[1])
+        c_new = f * c + (1 - f) * u_t[2]
         if blocks == 4:
-            s = gates[t, :, 3]
+            s = u_t[3]
         else:
-            s = torch.zeros_like(c) if x is None else scale * x[t].to(dtype)
+            s = torch.zeros_like(c) if highway is None else highway[t]
         delta = (c_new - s) * r
         h_new = s + (delta if mask_c is None else delta * mask_c.to(dtype))
         if pad is not None:

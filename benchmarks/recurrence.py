@@ -1,0 +1,110 @@
+"""The recurrence, forward and backward, beside PyTorch's LSTM and GRU and the plain loop.
+
+Prints a JSON line per shape, precision and function: milliseconds (median over rounds, taking
+turns) and, for ours, the bytes it must move and their rate as a share of the machine's own copy.
+
+    python benchmarks/recurrence.py --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Callable
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fairseq_sru.ops import recurrence, recurrence_ref
+
+SHAPES = {
+    "cpu": [(256, 16, 512), (32, 128, 1024), (512, 1, 512)],
+    "cuda": [(512, 24, 2048), (1024, 4, 3072), (1024, 8, 4096), (32, 128, 1024)],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    for shape in SHAPES[options.device]:
+        for dtype in (torch.float32, torch.bfloat16):
+            for row in measure(shape, dtype, options.device, options.rounds):
+                print(json.dumps(row), flush=True)
+
+
+def measure(shape, dtype, device, rounds) -> list[dict]:
+    length, batch, size = shape
+    torch.manual_seed(1)
+    make = dict(device=device, dtype=dtype)
+    u = torch.randn(length, batch, 3, size, **make, requires_grad=True)
+    x = torch.randn(length, batch, size, **make, requires_grad=True)
+    v, b = (torch.randn(2, size, device=device, requires_grad=True) for _ in range(2))
+    lstm = torch.nn.LSTM(size, size).to(**make)
+    gru = torch.nn.GRU(size, size).to(**make)
+    source, target = torch.randn(2, length * batch * size * 4, **make)
+
+    def ours():
+        return recurrence(u, x, v, b)[0], (u, x, v, b)
+
+    def loop():
+        return recurrence_ref(u, x, v, b)[0], (u, x, v, b)
+
+    cells = {
+        "ours": ours,
+        "loop": loop,
+        "lstm": lambda: (lstm(x)[0], (x, *lstm.parameters())),
+        "gru": lambda: (gru(x)[0], (x, *gru.parameters())),
+    }
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in cells}
+    copies = []
+    for round_ in range(rounds + 1):
+        for name, cell in cells.items():
+            pair = forward_backward(cell, device)
+            if round_ > 0:
+                times[name].append(pair)
+        copies.append(timed(lambda: target.copy_(source), device))
+    copy_rate = 2 * source.nbytes / statistics.median(copies)
+    rows = []
+    for name, pairs in times.items():
+        forward, backward = (statistics.median(values) for values in zip(*pairs))
+        row = {
+            "function": name, "length": length, "batch": batch, "size": size,
+            "precision": str(dtype).split(".")[1], "device": device,
+            "threads": torch.get_num_threads(),
+            "forward_ms": round(1e3 * forward, 3), "backward_ms": round(1e3 * backward, 3),
+        }
+        if name == "ours":  # forward: u and x in, h and c out; backward: u, x, c, dh in, du, dx out
+            elements, width, state = length * batch * size, u.element_size(), 4
+            moved = elements * (5 * width + state), elements * (9 * width + state)
+            row["of_copy_bandwidth_forward"] = round(moved[0] / forward / copy_rate, 2)
+            row["of_copy_bandwidth_backward"] = round(moved[1] / backward / copy_rate, 2)
+        rows.append(row)
+    return rows
+
+
+def forward_backward(cell: Callable, device: str) -> tuple[float, float]:
+    result = []
+    forward = timed(lambda: result.append(cell()), device)
+    out, leaves = result[0]
+    gradient = torch.ones_like(out)
+    return forward, timed(lambda: torch.autograd.grad(out, leaves, gradient), device)
+
+
+def timed(function: Callable, device: str) -> float:
+    synchronize = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+    synchronize()
+    start = time.perf_counter()
+    function()
+    synchronize()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
