@@ -57,3 +57,16 @@ if sys.argv[1] == "train":
 print(*options)
 END
 }
+
+# The steps from text to fairseq's data with one German-English dictionary of VOCABULARY pieces; a
+# recipe that differs defines its own.
+pieces() {
+  mkdir "$1"
+  "$PYTHON" "$ROOT/examples/pieces.py" "$OUT/corpus" "$1" --vocabulary "$VOCABULARY"
+}
+
+binary() {
+  fairseq-preprocess --source-lang de --target-lang en --joined-dictionary \
+    --trainpref "$OUT/pieces/train" --validpref "$OUT/pieces/valid" --testpref "$OUT/pieces/test" \
+    --destdir "$1"
+}

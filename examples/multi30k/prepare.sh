@@ -4,6 +4,8 @@
 # VOCABULARY  number of pieces (default 8000)
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
+VOCABULARY=${VOCABULARY:-8000}
+
 URL=https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw
 MULTI30K=${MULTI30K:-$ROOT/../shared/data/multi30k}
 
@@ -31,17 +33,6 @@ corpus() {
     mv "$1/val.$language" "$1/valid.$language"
     mv "$1/test_2016_flickr.$language" "$1/test.$language"
   done
-}
-
-pieces() {
-  mkdir "$1"
-  "$PYTHON" "$ROOT/examples/pieces.py" "$OUT/corpus" "$1" --vocabulary "${VOCABULARY:-8000}"
-}
-
-binary() {
-  fairseq-preprocess --source-lang de --target-lang en --joined-dictionary \
-    --trainpref "$OUT/pieces/train" --validpref "$OUT/pieces/valid" --testpref "$OUT/pieces/test" \
-    --destdir "$1"
 }
 
 once "$OUT/corpus" corpus
