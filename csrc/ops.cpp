@@ -5,6 +5,7 @@
 #include <c10/util/BFloat16.h>
 #include <torch/library.h>
 
+#include "dropout.h"
 #include "ops.h"
 
 namespace sru {
@@ -102,35 +103,46 @@ std::tuple<Tensor, Tensor> sum_gates(const Operands& in, const Tensor& gates) {
 
 namespace {
 
-struct Cpu {
-  template <typename F>
-  static void dispatch(const Tensor& u, const F& launch) {
-    switch (u.scalar_type()) {
-      case at::kFloat:
-        return launch(float());
-      case at::kDouble:
-        return launch(double());
-      case at::kBFloat16:
-        return launch(c10::BFloat16());
-      default:
-        TORCH_CHECK_TYPE(
-            false, "recurrence: no CPU kernel for ", u.scalar_type(),
-            "; use float32, bfloat16 or float64");
-    }
+template <typename F>
+void dispatch(const char* name, const Tensor& tensor, const F& launch) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return launch(float());
+    case at::kDouble:
+      return launch(double());
+    case at::kBFloat16:
+      return launch(c10::BFloat16());
+    default:
+      TORCH_CHECK_TYPE(
+          false, name, ": no CPU kernel for ", tensor.scalar_type(),
+          "; use float32, bfloat16 or float64");
   }
+}
 
+struct Cpu {
   static void forward(const Operands& in, const Outputs& out) {
-    dispatch(in.u, [&](auto type) { forward_cpu(forward_args<decltype(type)>(in, out)); });
+    dispatch("recurrence", in.u, [&](auto type) { forward_cpu(forward_args<decltype(type)>(in, out)); });
   }
 
   static void backward(
       const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last,
       const Grads& grads) {
-    dispatch(in.u, [&](auto type) {
+    dispatch("recurrence", in.u, [&](auto type) {
       backward_cpu(backward_args<decltype(type)>(in, c, grad_h, grad_c_last, grads));
     });
   }
 };
+
+Tensor dropout(const Tensor& in, double p, int64_t seed) {
+  TORCH_CHECK_VALUE(0 <= p && p < 1, "dropout: p must be at least 0 and below 1, got ", p);
+  const Tensor dense = in.contiguous();
+  const Tensor out = at::empty(dense.sizes(), dense.options());
+  dispatch("dropout", dense, [&](auto type) {
+    using T = decltype(type);
+    dropout_cpu(Dropout<T>{data<T>(dense), data<T>(out), out.numel(), p, uint64_t(seed)});
+  });
+  return out;
+}
 
 }  // namespace
 }  // namespace sru
@@ -146,11 +158,13 @@ TORCH_LIBRARY(fairseq_sru, m) {
       "Tensor? c0, Tensor? pad, Tensor? mask_c, Tensor c, float scale, bool bidirectional) -> "
       "(Tensor grad_u, "
       "Tensor grad_x, Tensor grad_weight_c, Tensor grad_bias, Tensor grad_c0, Tensor grad_mask_c)");
+  m.def("dropout(Tensor input, float p, int seed) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
   m.impl("recurrence", &sru::recurrence<sru::Cpu>);
   m.impl("recurrence_backward", &sru::recurrence_backward<sru::Cpu>);
+  m.impl("dropout", &sru::dropout);
 }
 
 // The module itself is empty: importing it registers the operators.

@@ -1,25 +1,13 @@
 // CPU kernel. Every thread owns a range of columns, swept together through time; the channels of a
 // column are vectorised by the compiler, once per instruction set, and the best one the machine has
 // is chosen at run time.
-#include "recurrence.h"
-
 #include <algorithm>
 #include <array>
 #include <vector>
 
 #include <ATen/Parallel.h>
-#include <c10/util/BFloat16.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define SRU_X86
-#define SRU_AVX2 __attribute__((target("avx2,fma")))
-#if defined(__clang__)
-#define SRU_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
-#else
-#define SRU_AVX512 \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")))
-#endif
-#endif
+#include "cpu.h"
 
 namespace sru {
 namespace {
@@ -28,28 +16,6 @@ constexpr int64_t kTile = 512;      // most channels of one column
 constexpr int64_t kSmallTile = 64;  // their divisor: whole vectors of any type and instruction set
 constexpr size_t kGroup = 16;       // columns swept through time together
 constexpr int64_t kItems = 4;       // least columns per thread, where channels can be divided
-
-SRU_INLINE float load(const float* p) {
-  return *p;
-}
-SRU_INLINE double load(const double* p) {
-  return *p;
-}
-SRU_INLINE float load(const c10::BFloat16* p) {
-  return bit_cast<float>(uint32_t(p->x) << 16);
-}
-
-SRU_INLINE void store(float* p, float value) {
-  *p = value;
-}
-SRU_INLINE void store(double* p, double value) {
-  *p = value;
-}
-SRU_INLINE void store(c10::BFloat16* p, float value) {
-  const uint32_t bits = bit_cast<uint32_t>(value);
-  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-  p->x = uint16_t(value != value ? 0x7fc0 : rounded);
-}
 
 // What a thread reads and writes in place of absent tensors.
 template <typename T>
@@ -236,33 +202,13 @@ SRU_INLINE void sweep(
   }
 }
 
-#ifdef SRU_X86
 template <typename Args, typename T>
-SRU_AVX512 void sweep_avx512(
-    const Args& args, const std::vector<Column<T>>& columns, Absent<T>& absent) {
-  sweep(args, columns, absent);
-}
-
-template <typename Args, typename T>
-SRU_AVX2 void sweep_avx2(
-    const Args& args, const std::vector<Column<T>>& columns, Absent<T>& absent) {
-  sweep(args, columns, absent);
-}
-#endif
-
-template <typename Args, typename T>
-void sweep_best(const Args& args, const std::vector<Column<T>>& columns, Absent<T>& absent) {
-#ifdef SRU_X86
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    return sweep_avx512(args, columns, absent);
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return sweep_avx2(args, columns, absent);
-  }
-#endif
-  sweep(args, columns, absent);
-}
+struct Sweep {
+  const Args& args;
+  const std::vector<Column<T>>& columns;
+  Absent<T>& absent;
+  SRU_INLINE void operator()() const { sweep(args, columns, absent); }
+};
 
 template <typename T, typename Args>
 void run(const Args& args) {
@@ -273,7 +219,7 @@ void run(const Args& args) {
     for (int64_t index = begin; index < end; ++index) {
       columns.emplace_back(args, absent, tiling, index);
       if (columns.size() == kGroup || index == end - 1) {
-        sweep_best(args, columns, absent);
+        run_best(Sweep<Args, T>{args, columns, absent});
         columns.clear();
       }
     }

@@ -10,6 +10,15 @@ from fairseq.modules import AdaptiveInput, AdaptiveSoftmax
 from fairseq.modules.adaptive_softmax import TiedLinear
 from torch import Tensor, nn
 
+from fairseq_sru.ops import dropout
+
+
+class Dropout(nn.Dropout):
+    """:func:`fairseq_sru.ops.dropout` as a module."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return dropout(input, self.p, self.training)
+
 
 class TiedOutput(TiedLinear):
     """Scores of a band of words: the band's embedding and a bias."""
@@ -41,21 +50,22 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
     Args:
         adaptive_input: whose embeddings are the output weights.
         hidden_size: size of the features.
-        dropout: of the features and of the rare words' projected features.
+        dropout_p: of the features and of the rare words' projected features.
         tie_proj: use the input's projections too.
     """
 
     def __init__(
-        self, adaptive_input: AdaptiveInput, hidden_size: int, dropout: float, tie_proj: bool
+        self, adaptive_input: AdaptiveInput, hidden_size: int, dropout_p: float, tie_proj: bool
     ) -> None:
         super().__init__(
             adaptive_input.cutoff[-1],
             hidden_size,
             adaptive_input.cutoff,
-            dropout,
+            dropout_p,
             adaptive_inputs=adaptive_input,
             tie_proj=tie_proj,
         )
+        self.dropout_module = Dropout(dropout_p)
         embedding, proj = adaptive_input.weights_for_band(0)
         if tie_proj:
             proj = TiedLinear(proj, transpose=True)
@@ -64,6 +74,7 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
             nn.init.xavier_uniform_(proj.weight)
         self.head = nn.Sequential(proj, TiedHead(embedding, len(self.tail)))
         for band, tail in enumerate(self.tail, start=1):
+            tail[1] = Dropout(dropout_p)
             tail[-1] = TiedOutput(adaptive_input.weights_for_band(band)[0])
 
 

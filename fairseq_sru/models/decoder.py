@@ -6,7 +6,6 @@ import math
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from fairseq.data import Dictionary
 from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from fairseq_sru.models.config import SRUppConfig
 from fairseq_sru.models.encoder import EncoderOut, build_stack, expand, source
 from fairseq_sru.modules.srupp import attention_layers
+from fairseq_sru.ops import dropout
 from fairseq_sru.state import DecodingState
 
 DecoderOut = Tuple[Tensor, Dict[str, Optional[List[Tensor]]]]
@@ -91,7 +91,7 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         x = x.transpose(0, 1)
         if self.feature_proj is not None:
             x = self.feature_proj(x)
-        x = F.dropout(x, self.output_dropout, self.training)
+        x = dropout(x, self.output_dropout, self.training)
         return x, {"attn": None if weights is None else [weights]}
 
     def output_layer(self, features: Tensor, **unused) -> Tensor:
@@ -100,7 +100,7 @@ class SRUppDecoder(FairseqIncrementalDecoder):
 
     def _embed(self, tokens: Tensor) -> Tensor:
         x = self.embed_tokens(tokens.t()) * self.embed_scale
-        return F.dropout(x, self.embedding_dropout, self.training)
+        return dropout(x, self.embedding_dropout, self.training)
 
     def _read_all(
         self, tokens: Tensor, encoder_out: EncoderOut

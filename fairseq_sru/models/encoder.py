@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Dict, List
 
-import torch.nn.functional as F
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
 from fairseq_sru.models.config import SRUppConfig
 from fairseq_sru.modules import SRUpp
+from fairseq_sru.ops import dropout
 
 EncoderOut = Dict[str, List[Tensor]]
 
@@ -57,7 +57,7 @@ class SRUppEncoder(FairseqEncoder):
         pad = src_tokens.eq(self.embed_tokens.padding_idx)
         padded = bool(pad.any()) if pad.device.type == "cpu" else True
         x = self.embed_tokens(src_tokens.t()) * self.embed_scale
-        x = F.dropout(x, self.embedding_dropout, self.training)
+        x = dropout(x, self.embedding_dropout, self.training)
         x = self.stack(x, pad=pad.t() if padded else None).h
         if self.output_norm is not None:
             x = self.output_norm(x)

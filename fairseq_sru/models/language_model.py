@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from fairseq.data import Dictionary
 from fairseq.models import FairseqIncrementalDecoder, FairseqLanguageModel
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from fairseq_sru.models.lm_config import SRUppLMConfig
 from fairseq_sru.models.lm_presets import PRESETS
 from fairseq_sru.models.presets import register_presets
 from fairseq_sru.modules import SRUpp
+from fairseq_sru.ops import dropout
 from fairseq_sru.state import StreamMemory, StreamState
 
 
@@ -131,7 +131,7 @@ class SRUppLMDecoder(FairseqIncrementalDecoder):
         x = x.transpose(0, 1)
         if self.feature_proj is not None:
             x = self.feature_proj(x)
-        return F.dropout(x, self.output_dropout, self.training), {"attn": None}
+        return dropout(x, self.output_dropout, self.training), {"attn": None}
 
     def output_layer(self, features: Tensor, **unused) -> Tensor:
         """(B, T, embedding size) -> (B, T, vocabulary); the adaptive softmax reads features."""
@@ -139,7 +139,7 @@ class SRUppLMDecoder(FairseqIncrementalDecoder):
 
     def _embed(self, tokens: Tensor) -> Tensor:
         x = self.embed_tokens(tokens.t())
-        return F.dropout(x, self.embedding_dropout, self.training)
+        return dropout(x, self.embedding_dropout, self.training)
 
     def _read_all(
         self, tokens: Tensor, memory: StreamMemory | None, padded: bool | None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairseq_sru.modules.sru import Recurrence, check_input, check_sizes, layer_norms, post_norm
 from fairseq_sru.ops.attention import additive, attention, attention_mask
+from fairseq_sru.ops.dropout import dropout
 from fairseq_sru.state import DecodingState, KeyValueCache
 
 
@@ -163,7 +163,7 @@ class SRUppLayer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         if self.attn_norm is not None:
             y = self.attn_norm(y)
-        u = self.out_proj(F.dropout(y, self.dropout, self.training))
+        u = self.out_proj(dropout(y, self.dropout, self.training))
         h, c = self.recurrence(u, x, c0, pad)
         return post_norm(self.post_norm, h, pad), c
 

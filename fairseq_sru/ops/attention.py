@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_sru.ops.dropout import dropout as apply_dropout
+
 
 def attention(
     q: Tensor,
@@ -41,7 +43,7 @@ def attention(
     if mask is not None:
         scores = scores + mask
     weights = scores.softmax(-1)
-    out = F.dropout(weights, dropout) @ value
+    out = apply_dropout(weights, dropout) @ value
     return merge_heads(out), weights if need_weights else None
 
 

@@ -1,9 +1,11 @@
 """RAdam, the optimizer of the SRU++ paper, for ``--optimizer radam``."""
 
 import ast
+import math
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -64,10 +66,20 @@ def _pair(betas: Any) -> Tuple[float, float]:
         ) from None
 
 
-class RAdam(torch.optim.RAdam):
-    """torch.optim.RAdam whose arithmetic and state are float32 for 16-bit parameters.
+def _rectifier(step: int, beta2: float) -> Optional[float]:
+    """The factor r of Liu et al. (2020), algorithm 2; None while the variance is intractable."""
+    limit = 2 / (1 - beta2) - 1
+    length = limit - 2 * step * beta2**step / (1 - beta2**step)
+    if length <= 5:
+        return None
+    return math.sqrt((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))
 
-    fairseq's memory-efficient modes hand over 16-bit parameters and expect this of an optimizer:
+
+class RAdam(torch.optim.RAdam):
+    """torch.optim.RAdam whose arithmetic and state are float32 for 16-bit parameters, and which
+    reads and writes CPU memory once a step.
+
+    fairseq's memory-efficient modes hand over 16-bit parameters and expect float32 of an optimizer:
     in float16 the second moment of a gradient below 2e-4 is zero.
     """
 
@@ -77,17 +89,56 @@ class RAdam(torch.optim.RAdam):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        groups = [group["params"] for group in self.param_groups]
-        for group in self.param_groups:
-            group["params"] = [self._widen(p) for p in group["params"]]
+        originals = [group["params"] for group in self.param_groups]
+        widened = [[self._widen(p) for p in params] for params in originals]
+        for group, params in zip(self.param_groups, widened):
+            group["params"] = self._step_fused(group, params)
         super().step()
-        for group, originals in zip(self.param_groups, groups):
-            for wide, narrow in zip(group["params"], originals):
+        for group, narrows, wides in zip(self.param_groups, originals, widened):
+            for narrow, wide in zip(narrows, wides):
                 if wide is not narrow:
                     narrow.copy_(wide)
                     self.state[narrow] = self.state.pop(wide)
-            group["params"] = originals
+            group["params"] = narrows
         return loss
+
+    def _step_fused(
+        self, group: Dict[str, Any], params: List[torch.nn.Parameter]
+    ) -> List[torch.nn.Parameter]:
+        """Step the CPU parameters by PyTorch's fused AdamW and return the others.
+
+        Once RAdam rectifies, its step is AdamW's with other factors.
+        """
+        beta1, beta2 = group["betas"]
+        steps = defaultdict(list)
+        for p in params:
+            if p.grad is not None and p.device.type == "cpu" and "step" in self.state.get(p, {}):
+                steps[int(self.state[p]["step"]) + 1].append(p)
+        done = set()
+        for step, same in steps.items():
+            rectifier = _rectifier(step, beta2)
+            if rectifier is None:
+                continue
+            states = [self.state[p] for p in same]
+            counts = [state["step"] for state in states]
+            torch._foreach_add_(counts, 1)
+            torch._fused_adamw_(
+                same,
+                [p.grad for p in same],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                counts,
+                lr=group["lr"] * rectifier,
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=group["weight_decay"] / rectifier,
+                eps=group["eps"] / math.sqrt(1 - beta2**step),
+                amsgrad=False,
+                maximize=False,
+            )
+            done.update(map(id, same))
+        return [p for p in params if id(p) not in done]
 
     def _widen(self, narrow: torch.Tensor) -> torch.Tensor:
         if narrow.grad is None or narrow.dtype not in (torch.float16, torch.bfloat16):
