@@ -2,78 +2,117 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fairseq_sru.ops.attention import additive
 
-class KeyValueCache:
-    """Keys and values of one layer for N sentences, in a buffer that doubles when it is full.
 
-    A sentence's slots hold its source tokens, then for every target token one slot per
-    hypothesis. Which slots a hypothesis sees is the mask's business (:class:`DecodingState`), so
-    hypotheses share the source, and reordering them moves no keys.
+class Slots:
+    """A tensor (rows, slots, ...) that grows at its end and may shrink at its front.
+
+    When its buffer is full, the slots in use move to one with room for twice as many: adding
+    slots costs constant time on average, and the buffer stays within twice what is in use.
     """
 
-    def __init__(self, keys_values: Tensor) -> None:
-        """keys_values: (S, N, 2C), of the source."""
-        self._buffer = keys_values.transpose(0, 1).contiguous()
-        self._length = keys_values.size(0)
+    def __init__(self, values: Tensor) -> None:
+        self._buffer = values
+        self._first, self._end = 0, values.size(1)
 
     @property
-    def keys_values(self) -> Tensor:
-        """(N, slots, 2C)"""
-        return self._buffer[:, : self._length]
+    def values(self) -> Tensor:
+        """(rows, slots, ...)"""
+        return self._buffer[:, self._first : self._end]
 
-    def append(self, keys_values: Tensor) -> None:
-        """keys_values: (N, beam, 2C), one slot per hypothesis."""
-        end = self._length + keys_values.size(1)
-        self._buffer = _with_room(self._buffer, end, 0.0)
-        self._buffer[:, self._length : end] = keys_values
-        self._length = end
+    def append(self, values: Tensor) -> None:
+        """values: (rows, new slots, ...)"""
+        end = self._end + values.size(1)
+        if end > self._buffer.size(1):
+            used = self.values
+            end -= self._first
+            self._buffer = used.new_empty(used.size(0), 2 * end, *used.shape[2:])
+            self._buffer[:, : used.size(1)] = used
+            self._first, self._end = 0, used.size(1)
+        self._buffer[:, self._end : end] = values
+        self._end = end
 
-    def select(self, sentences: Tensor) -> None:
-        self._buffer = self._buffer.index_select(0, sentences)
+    def drop(self, count: int) -> None:
+        """Forget the first ``count`` slots."""
+        self._first += count
+
+    def select(self, rows: Tensor) -> None:
+        """Row i becomes what row rows[i] was."""
+        self._buffer = self._buffer.index_select(0, rows)
 
 
 class DecodingState:
-    """Cells, caches and the visible slots of R = N * beam hypotheses, beam of each sentence.
+    """Cells, keys and values of R = N * beam hypotheses, beam of each sentence.
+
+    A sentence's slots hold its source tokens, then for every target token one slot per
+    hypothesis. A mask says which slots a hypothesis sees, so hypotheses share the source, and
+    reordering them moves no keys.
 
     Attributes:
         cells: (R, D) per layer, None before the first token.
-        caches: per layer, None where it does not attend.
+        caches: keys and values (N, slots, 2C) per layer, None where it does not attend.
         length: number of target tokens read.
+        beam: hypotheses per sentence.
     """
 
     def __init__(
-        self, caches: list[KeyValueCache | None], source_mask: Tensor, rows: int
+        self,
+        caches: list[Slots | None],
+        source_mask: Tensor,
+        rows: int,
+        window: int | None = None,
     ) -> None:
-        """source_mask: (N, S) float, 0 where visible, else very negative.
+        """
+        Args:
+            caches: of the source.
+            source_mask: (N, S) float, 0 where visible, else very negative.
+            rows: R.
+            window: how many tokens before itself a token sees, those of the source being right
+                before the first one of the target; older ones are forgotten. None: all.
 
         Raises:
             ValueError: ``rows`` is not a multiple of N.
         """
-        sentences = source_mask.size(0)
+        sentences, length = source_mask.shape
         if rows % sentences:
             raise ValueError(f"{rows} hypotheses cannot be shared out among {sentences} sentences")
         self.caches = caches
         self.cells: list[Tensor | None] = [None] * len(caches)
         self.length = 0
         self.beam = rows // sentences
-        self._hidden = torch.finfo(source_mask.dtype).min / 2
-        self._mask = source_mask.unsqueeze(1).repeat(1, self.beam, 1)
-        self._slots = source_mask.size(1)
-        self._own_slot = torch.arange(self.beam, device=source_mask.device)
+        self._window = window
+        own = torch.eye(self.beam, dtype=torch.bool, device=source_mask.device)
+        self._own = additive(own, source_mask.dtype)
+        self._widths = deque([1] * length)  # slots of each token not yet forgotten
+        self._mask = Slots(source_mask.repeat_interleave(self.beam, 0))  # (R, slots)
 
     def grow(self) -> Tensor:
-        """Add a slot per hypothesis, visible to itself: mask (N, 1, beam, slots)."""
-        end = self._slots + self.beam
-        self._mask = _with_room(self._mask, end, self._hidden, dim=2)
-        self._mask[:, self._own_slot, self._slots + self._own_slot] = 0
-        self._slots = end
+        """Add a slot per hypothesis, visible to itself: mask (N, 1, beam, slots).
+
+        The caches' slots for this token are still to be appended.
+        """
+        own = self._own[: self.beam, : self.beam]
+        self._mask.append(own.repeat(self._mask.values.size(0) // self.beam, 1))
+        self._widths.append(self.beam)
         self.length += 1
-        return self._mask[:, :, :end].unsqueeze(1)
+        while self._window is not None and len(self._widths) > self._window + 1:
+            self._forget(self._widths.popleft())
+        mask = self._mask.values.unflatten(0, (-1, self.beam)).unsqueeze(1)
+        # fused attention on a GPU wants a mask whose memory starts at a round address
+        return mask if self._window is None else mask.clone()
+
+    def _forget(self, slots: int) -> None:
+        self._mask.drop(slots)
+        for cache in self.caches:
+            if cache is not None:
+                cache.drop(slots)
 
     def reorder(self, new_order: Tensor) -> None:
         """Row i continues what row new_order[i] was; sentences may be dropped or repeated.
@@ -81,9 +120,9 @@ class DecodingState:
         Args:
             new_order: (R',) rows of the present state.
         """
+        old_sentences = self._mask.values.size(0) // self.beam
         self.cells = [c if c is None else c.index_select(0, new_order) for c in self.cells]
-        mask = self._mask.flatten(0, 1).index_select(0, new_order)
-        old_sentences = self._mask.size(0)
+        self._mask.select(new_order)
         sentences = new_order.div(self.beam, rounding_mode="floor")
         together = sentences.numel() % self.beam == 0
         if together:
@@ -92,8 +131,6 @@ class DecodingState:
             sentences = grouped[:, 0] if together else sentences
         if not together:
             self.beam = 1
-            self._own_slot = self._own_slot[:1]
-        self._mask = mask.view(sentences.numel(), self.beam, -1)
         identity = torch.arange(old_sentences, device=sentences.device)
         if not torch.equal(sentences, identity):
             for cache in self.caches:
@@ -196,14 +233,3 @@ class StreamMemory:
 def _no_padding(x: Tensor) -> Tensor:
     """(S, B) of False for x (S, B, C)."""
     return torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-
-
-def _with_room(buffer: Tensor, length: int, fill: float, dim: int = 1) -> Tensor:
-    """``buffer``, or if it is shorter than ``length`` along ``dim`` a copy of twice that."""
-    if buffer.size(dim) >= length:
-        return buffer
-    shape = list(buffer.shape)
-    shape[dim] = 2 * length
-    larger = buffer.new_full(shape, fill)
-    larger.narrow(dim, 0, buffer.size(dim)).copy_(buffer)
-    return larger

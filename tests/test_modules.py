@@ -93,13 +93,52 @@ def test_steps_equal_the_whole():
         torch.testing.assert_close(on_source, whole.weights[1][:, :, t, :7], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("window", [0, 1, 4, 8, 30])
+@pytest.mark.parametrize("layer_norm", [None, "pre"])
+def test_steps_in_a_window_equal_the_band(window, layer_norm):
+    """Among others the source slides out of the window; hypotheses are reordered at random, and
+    from step 9 on those of a sentence are no neighbours."""
+    torch.manual_seed(0)
+    stack = SRUpp(6, 6, 4, 3, num_heads=2, attention="1,3", alpha=0.7,
+                  layer_norm=layer_norm).double().eval()
+    context = torch.randn(5, 2, 6, dtype=torch.float64)
+    context_pad = torch.zeros(5, 2, dtype=torch.bool)
+    context_pad[3:, 1] = True
+    rows = torch.tensor([0, 0, 0, 1, 1, 1])  # sentence of each hypothesis
+    x = torch.randn(1, 6, 6, dtype=torch.float64)
+    state = stack.start(6, context, context_pad, window)
+    for step in range(20):
+        h, _ = stack.step(x[-1:], state)
+        whole = stack(x, context=context[:, rows], context_pad=context_pad[:, rows], causal=True,
+                      window=window)
+        torch.testing.assert_close(h[0], whole.h[-1], rtol=0, atol=1e-10)
+        order = torch.tensor([2, 0, 0, 4, 5, 5]) if step < 9 else torch.randint(len(rows), (5,))
+        state.reorder(order)
+        rows = rows[order]
+        x = torch.cat([x[:, order], torch.randn(1, len(rows), 6, dtype=torch.float64)])
+
+
+def test_a_window_bounds_memory_and_copies():
+    stack = SRUpp(6, 6, 4, 1, alpha=0.7).eval()
+    state = stack.start(1, window=10)
+    storages = []
+    for step in range(1000):
+        stack.step(torch.randn(1, 1, 6), state)
+        values = state.caches[0].values
+        assert values.shape == (1, min(step + 1, 11), 8)
+        storages.append(values.untyped_storage())
+        assert storages[-1].nbytes() <= 2 * 12 * 8 * 4
+    moves = sum(a.data_ptr() != b.data_ptr() for a, b in zip(storages, storages[1:]))
+    assert moves <= 1000 / 10
+
+
 def test_caches_do_not_copy_themselves_at_every_step():
     stack = SRUpp(6, 6, 4, 1, alpha=0.7).eval()
     state = stack.start(4, torch.randn(3, 2, 6))
     moved = set()
     for _ in range(100):
         stack.step(torch.randn(1, 4, 6), state)
-        moved.add(state.caches[0].keys_values.data_ptr())
+        moved.add(state.caches[0].values.data_ptr())
     assert len(moved) <= 8  # doubling: log2(200 slots)
 
 

@@ -121,7 +121,7 @@ def test_the_source_is_not_copied_for_every_beam():
     state = {}
     model.decoder(torch.full((15, 1), EOS), encoder_out=beams, incremental_state=state)
     cache = model.decoder.get_incremental_state(state, "decoding").caches[0]
-    assert cache.keys_values.shape[:2] == (3, 6 + 5)  # per sentence: source + a slot per beam
+    assert cache.values.shape[:2] == (3, 6 + 5)  # per sentence: source + a slot per beam
 
 
 def test_attention_falls_on_real_source_tokens_only():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fairseq_sru.modules.sru import Recurrence, check_input, check_sizes, layer_norms, post_norm
 from fairseq_sru.ops.attention import additive, attention, attention_mask
 from fairseq_sru.ops.dropout import dropout
-from fairseq_sru.state import DecodingState, KeyValueCache
+from fairseq_sru.state import DecodingState, Slots
 
 
 class SRUppOutput(NamedTuple):
@@ -128,7 +128,7 @@ class SRUppLayer(nn.Module):
         self,
         x: Tensor,
         c0: Tensor | None,
-        cache: KeyValueCache | None,
+        cache: Slots | None,
         mask: Tensor,
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -136,7 +136,7 @@ class SRUppLayer(nn.Module):
 
         Args:
             x: (1, R, input_size). c0: (R, D) or None.
-            cache: keys and values of all tokens before; this token's are added.
+            cache: keys and values (N, slots, 2 d') of the tokens before; this token's are added.
             mask: (N, 1, beam, slots) float, the slots each hypothesis may see.
 
         Returns:
@@ -147,7 +147,7 @@ class SRUppLayer(nn.Module):
             return (*self._recur(q, x, c0, None), None)
         sentences, _, beam, _ = mask.shape
         cache.append(self.kv_proj(q).view(sentences, beam, -1))
-        k, v = cache.keys_values.transpose(0, 1).chunk(2, dim=-1)
+        k, v = cache.values.transpose(0, 1).chunk(2, dim=-1)
         a, weights = attention(
             q.view(sentences, beam, -1).transpose(0, 1), k, v, mask, self.num_heads,
             need_weights=need_weights)
@@ -291,7 +291,11 @@ class SRUpp(nn.Module):
         return SRUppOutput(x, torch.stack(cells), inputs, weights)
 
     def start(
-        self, rows: int, context: Tensor | None = None, context_pad: Tensor | None = None
+        self,
+        rows: int,
+        context: Tensor | None = None,
+        context_pad: Tensor | None = None,
+        window: int | None = None,
     ) -> DecodingState:
         """State before the first token.
 
@@ -299,17 +303,22 @@ class SRUpp(nn.Module):
             rows: R, hypotheses in all, a multiple of the number of sentences N.
             context: (S, N, D), projected to keys and values here, once per sentence and layer.
             context_pad: (S, N) bool.
+            window: see :func:`attention_mask`; tokens out of reach are forgotten.
+
+        Raises:
+            ValueError: ``rows`` is not a multiple of N.
         """
         parameter = self.layers[0].q_proj.weight
         if context is None:
             context = parameter.new_zeros(0, rows, parameter.size(1))
         caches = [
-            None if layer.kv_proj is None else KeyValueCache(layer.kv_proj(layer.query(context)))
+            None if layer.kv_proj is None else Slots(
+                layer.kv_proj(layer.query(context)).transpose(0, 1).contiguous())
             for layer in self.layers
         ]
         real = torch.ones(context.shape[:2], dtype=torch.bool, device=context.device)
         mask = additive(real if context_pad is None else ~context_pad, parameter.dtype)
-        return DecodingState(caches, mask.t(), rows)
+        return DecodingState(caches, mask.t(), rows, window)
 
     def step(
         self, x: Tensor, state: DecodingState, need_weights: bool = False
