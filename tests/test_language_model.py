@@ -214,6 +214,12 @@ def test_incremental_decoding_equals_the_full_forward(options):
         prefix = torch.cat([prefix[order], new], 1)
 
 
+@pytest.mark.parametrize("options", VARIANTS, ids=variant_id)
+def test_generation_context_is_the_band_of_evaluation(options):
+    model, text = build(**options, generation_context=5), tokens(3, 20)
+    close(log_probs(model, model.decoder(text, incremental_state={})), whole(model, text, 5))
+
+
 def test_a_prompt_may_be_read_at_once():
     model, prompt = build(), tokens(2, 6)
     close(model.decoder(prompt, incremental_state={})[0], model(prompt)[0])

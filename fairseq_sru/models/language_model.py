@@ -38,6 +38,7 @@ class SRUppLMDecoder(FairseqIncrementalDecoder):
         super().__init__(dictionary)
         embed_dim = cfg.hidden_size if cfg.embed_dim is None else cfg.embed_dim
         self.padding_idx = dictionary.pad()
+        self.generation_context = cfg.generation_context
         self.embedding_dropout = _default(cfg.embedding_dropout, cfg.dropout)
         self.output_dropout = _default(cfg.output_dropout, cfg.dropout)
         self.feature_proj = self.output_projection = self.adaptive_softmax = None
@@ -171,7 +172,7 @@ class SRUppLMDecoder(FairseqIncrementalDecoder):
     def _read_next(self, tokens: Tensor, incremental_state: dict[str, Any]) -> Tensor:
         state = self.get_incremental_state(incremental_state, "decoding")
         if state is None:
-            state = self.stack.start(tokens.size(0))
+            state = self.stack.start(tokens.size(0), window=self.generation_context)
             self.set_incremental_state(incremental_state, "decoding", state)
         return torch.cat([
             self.stack.step(self._embed(tokens[:, t : t + 1]), state)[0]

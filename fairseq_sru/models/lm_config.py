@@ -58,3 +58,9 @@ class SRUppLMConfig(FairseqDataclass):
     tie_adaptive_proj: bool = field(
         default=False, metadata={"help": "tie the projections of adaptive input and softmax"}
     )
+    generation_context: Optional[int] = field(
+        default=None,
+        metadata={"help": "how many tokens before itself a token sees in generation, which bounds "
+                          "time and memory; default: all. For a trained model: --model-overrides "
+                          "\"{'generation_context': 512}\""},
+    )
