@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from fairseq.modules import AdaptiveInput, AdaptiveSoftmax
 from fairseq.modules.adaptive_softmax import TiedLinear
 from torch import Tensor, nn
 
-from fairseq_sru.ops import dropout
+from fairseq_sru.ops import Linear, dropout, linear
 
 
 class Dropout(nn.Dropout):
@@ -28,7 +27,7 @@ class TiedOutput(TiedLinear):
         self.bias = nn.Parameter(weight.new_zeros(weight.size(0)))
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight, self.bias)
+        return linear(input, self.weight, self.bias)
 
 
 class TiedHead(TiedOutput):
@@ -36,7 +35,7 @@ class TiedHead(TiedOutput):
 
     def __init__(self, weight: Tensor, bands: int) -> None:
         super().__init__(weight)
-        self.bands = nn.Linear(weight.size(1), bands)
+        self.bands = Linear(weight.size(1), bands)
         nn.init.zeros_(self.bands.bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -70,7 +69,7 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
         if tie_proj:
             proj = TiedLinear(proj, transpose=True)
         else:
-            proj = nn.Linear(hidden_size, embedding.size(1), bias=False)
+            proj = Linear(hidden_size, embedding.size(1), bias=False)
             nn.init.xavier_uniform_(proj.weight)
         self.head = nn.Sequential(proj, TiedHead(embedding, len(self.tail)))
         for band, tail in enumerate(self.tail, start=1):

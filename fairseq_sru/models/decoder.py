@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fairseq_sru.models.config import SRUppConfig
 from fairseq_sru.models.encoder import EncoderOut, build_stack, expand, source
 from fairseq_sru.modules.srupp import attention_layers
-from fairseq_sru.ops import dropout
+from fairseq_sru.ops import Linear, dropout
 from fairseq_sru.state import DecodingState
 
 DecoderOut = Tuple[Tensor, Dict[str, Optional[List[Tensor]]]]
@@ -44,9 +44,9 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         self.need_attention = False
         self.feature_proj = None
         if self.stack.output_size != cfg.embed_dim:
-            self.feature_proj = nn.Linear(self.stack.output_size, cfg.embed_dim, bias=False)
+            self.feature_proj = Linear(self.stack.output_size, cfg.embed_dim, bias=False)
             nn.init.xavier_uniform_(self.feature_proj.weight)
-        self.output_projection = nn.Linear(cfg.embed_dim, len(dictionary), bias=False)
+        self.output_projection = Linear(cfg.embed_dim, len(dictionary), bias=False)
         if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
             self.output_projection.weight = embed_tokens.weight
         else:

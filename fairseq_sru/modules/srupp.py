@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fairseq_sru.modules.sru import Recurrence, check_input, check_sizes, layer_norms, post_norm
 from fairseq_sru.ops.attention import additive, attention, attention_mask
 from fairseq_sru.ops.dropout import dropout
+from fairseq_sru.ops.linear import Linear
 from fairseq_sru.state import DecodingState, Slots
 
 
@@ -76,11 +77,11 @@ class SRUppLayer(nn.Module):
         self.recurrence = Recurrence(
             input_size, output_size, bidirectional, recurrence_dropout, highway, highway_bias,
             rescale, weight_c)
-        self.q_proj = nn.Linear(input_size, proj_size, bias=False)
-        self.kv_proj = nn.Linear(proj_size, 2 * proj_size, bias=False) if attention else None
+        self.q_proj = Linear(input_size, proj_size, bias=False)
+        self.kv_proj = Linear(proj_size, 2 * proj_size, bias=False) if attention else None
         self.alpha = nn.Parameter(torch.empty(1)) if attention else None
         self.attn_norm = nn.LayerNorm(proj_size) if attn_layer_norm else None
-        self.out_proj = nn.Linear(
+        self.out_proj = Linear(
             proj_size, self.recurrence.num_blocks * output_size, bias=False)
         self.pre_norm, self.post_norm = layer_norms(layer_norm, input_size, output_size)
         self.reset_parameters()
@@ -217,7 +218,7 @@ class SRUpp(nn.Module):
         self.output_size = hidden_size * (2 if bidirectional else 1)
         self.input_proj = None
         if project_input and input_size != self.output_size:
-            self.input_proj = nn.Linear(input_size, self.output_size, bias=False)
+            self.input_proj = Linear(input_size, self.output_size, bias=False)
             nn.init.xavier_uniform_(self.input_proj.weight)
             input_size = self.output_size
         self.layers = nn.ModuleList(
@@ -276,9 +277,11 @@ class SRUpp(nn.Module):
         if context_pad is not None and tuple(context_pad.shape) != (context_length, x.size(1)):
             raise ValueError(f"context_pad must be {(context_length, x.size(1))}, "
                              f"got {tuple(context_pad.shape)}")
-        attn_mask = attention_mask(
-            x.size(0), pad, context_length, context_pad, causal, window, x.device)
-        attn_mask = _combine(attn_mask, mask, x.dtype)
+        attn_mask = None
+        if any(layer.kv_proj is not None for layer in self.layers):
+            attn_mask = attention_mask(
+                x.size(0), pad, context_length, context_pad, causal, window, x.device)
+            attn_mask = _combine(attn_mask, mask, x.dtype)
         if self.input_proj is not None:
             x = self.input_proj(x)
         inputs, cells, weights = [], [], []

@@ -1,15 +1,18 @@
-"""The elementwise recurrence, the attention and the dropout that SRU and SRU++ are made of."""
+"""The elementwise recurrence, attention, linear maps and dropout that SRU and SRU++ are made of."""
 
 from fairseq_sru.ops.attention import attention, attention_mask
 from fairseq_sru.ops.dropout import dropout
+from fairseq_sru.ops.linear import Linear, linear
 from fairseq_sru.ops.recurrence import recurrence
 from fairseq_sru.ops.reference import recurrence_ref
 from fairseq_sru.ops.tanh import recurrence_tanh
 
 __all__ = [
+    "Linear",
     "attention",
     "attention_mask",
     "dropout",
+    "linear",
     "recurrence",
     "recurrence_ref",
     "recurrence_tanh",
