@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Sequence
 
 import torch
@@ -120,13 +121,11 @@ class SRULayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Zero mean and variance 1/fan-in, SRU paper section 3.2; with a projection Xavier."""
-        if self.in_proj is not None:
-            nn.init.xavier_uniform_(self.in_proj.weight)
-            nn.init.xavier_uniform_(self.out_proj.weight)
-        else:
-            bound = math.sqrt(3.0 / self.out_proj.in_features)
-            nn.init.uniform_(self.out_proj.weight, -bound, bound)
+        """Zero mean and variance 1/fan-in, SRU paper section 3.2."""
+        for linear in (self.in_proj, self.out_proj):
+            if linear is not None:
+                bound = math.sqrt(3.0 / linear.in_features)
+                nn.init.uniform_(linear.weight, -bound, bound)
 
     def forward(
         self, x: Tensor, c0: Tensor | None = None, pad: Tensor | None = None
@@ -139,13 +138,29 @@ class SRULayer(nn.Module):
         return post_norm(self.post_norm, h, pad), c
 
 
+@dataclass
+class SRUState:
+    """What R hypotheses carry from one token to the next.
+
+    Attributes:
+        cells: (layers, R, D). length: number of tokens read.
+    """
+
+    cells: Tensor
+    length: int = 0
+
+    def reorder(self, new_order: Tensor) -> None:
+        """Row i continues what row new_order[i] was."""
+        self.cells = self.cells.index_select(1, new_order)
+
+
 class SRU(nn.Module):
     """A stack of SRU layers; only the layers below the last have dropout.
 
     Args:
         input_size, hidden_size: of the input, and d of every layer, per direction.
         num_layers: number of layers.
-        proj_size: of every layer, or a list of one a layer.
+        proj_size: of every layer, or a list of one a layer; None or 0: no projection.
         project_input: if input_size is not D, map the input to D first (no bias).
         others: see :class:`SRULayer`.
 
@@ -221,6 +236,20 @@ class SRU(nn.Module):
             x, c = layer(x, None if c0 is None else c0[i], pad)
             cells.append(c)
         return x, torch.stack(cells)
+
+    def start(self, rows: int) -> SRUState:
+        """State of ``rows`` hypotheses before the first token."""
+        parameter = self.layers[0].recurrence.bias
+        dtype = torch.promote_types(parameter.dtype, torch.float32)
+        return SRUState(
+            parameter.new_zeros(len(self.layers), rows, self.output_size, dtype=dtype))
+
+    def step(self, x: Tensor, state: SRUState) -> Tensor:
+        """Read the next tokens, one or more: x (L, R, input_size) -> h (L, R, D). The state is
+        advanced in place."""
+        h, state.cells = self(x, state.cells)
+        state.length += x.size(0)
+        return h
 
 
 def layer_norms(
