@@ -87,7 +87,8 @@ class DecodingState:
         self.cells: list[Tensor | None] = [None] * len(caches)
         self.length = 0
         self.beam = rows // sentences
-        self._window = window
+        attends = any(cache is not None for cache in caches)
+        self._window = window if attends else 0
         own = torch.eye(self.beam, dtype=torch.bool, device=source_mask.device)
         self._own = additive(own, source_mask.dtype)
         self._widths = deque([1] * length)  # slots of each token not yet forgotten

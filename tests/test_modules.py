@@ -132,6 +132,17 @@ def test_a_window_bounds_memory_and_copies():
     assert moves <= 1000 / 10
 
 
+def test_without_attention_nothing_grows_with_the_square_of_the_length():
+    """A causal mask of this length alone would take 10 GB."""
+    stack = SRUpp(2, 2, 2, 1, attention="none").eval()
+    with torch.no_grad():
+        assert stack(torch.randn(100_000, 1, 2), causal=True).h.isfinite().all()
+    state = stack.start(2)
+    for _ in range(50):
+        stack.step(torch.randn(1, 2, 2), state)
+    assert state.grow().shape == (2, 1, 1, 1)
+
+
 def test_caches_do_not_copy_themselves_at_every_step():
     stack = SRUpp(6, 6, 4, 1, alpha=0.7).eval()
     state = stack.start(4, torch.randn(3, 2, 6))
