@@ -1,0 +1,173 @@
+"""Training speed of an SRU++ language model beside fairseq's transformer_lm of equal size.
+
+The same tokens in the same batches, taking turns, forward, backward and Adam. Ours carries its
+memory from batch to batch, as in training: a token attends to the segment before too. The
+Transformer's batch is as many texts of that length, fairseq's --sample-break-mode none.
+
+Prints a JSON line per model and precision: tokens per second (median over rounds), its ratio to
+the Transformer's, and the number of parameters.
+
+    python benchmarks/lm.py --size srupp_lm_bytes --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from fairseq.models.transformer_lm import TransformerLanguageModel, base_lm_architecture
+from measuring import emit, make_parser, median_ratio, parse, taking_turns
+from train import dictionary
+
+from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.lm_config import SRUppLMConfig
+from fairseq_sru.models.lm_presets import PRESETS
+from fairseq_sru.state import StreamMemory
+
+TYPES = {"enwik8": 208, "bytes": 264, "wikitext2": 33280, "wiki103": 267744, "billion": 793472}
+
+
+def types_of(size: str) -> int:
+    """The number of types of the corpus a preset is for."""
+    return next((types for corpus, types in TYPES.items() if corpus in size), TYPES["bytes"])
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def build_ours(size: str, types: int, **changes) -> SRUppLanguageModel:
+    """A freshly initialised model of preset ``size``, some options of it changed."""
+    torch.manual_seed(1)
+    cfg = SRUppLMConfig(**{**PRESETS[size], **changes})
+    return SRUppLanguageModel.build_model(cfg, SimpleNamespace(target_dictionary=dictionary(types)))
+
+
+def every_fifth(size: str, types: int) -> SRUppLanguageModel:
+    """As preset ``size``, but only every 5th layer attends, and all are wider by the 32nds of
+    their width that bring it nearest in parameters."""
+    cfg = SRUppLMConfig(**PRESETS[size])
+
+    def build(extra: int) -> SRUppLanguageModel:
+        return build_ours(size, types, attention="every:5",
+                          hidden_size=cfg.hidden_size * (32 + extra) // 32,
+                          proj_size=cfg.proj_size * (32 + extra) // 32)
+
+    with torch.device("meta"):
+        wanted = parameters(build_ours(size, types))
+        extra = min(range(8), key=lambda extra: abs(parameters(build(extra)) - wanted))
+    return build(extra)
+
+
+def build_peer(size: str, types: int, positions: int) -> TransformerLanguageModel:
+    """fairseq's transformer_lm with as many layers and parameters as preset ``size``.
+
+    Its width is a multiple of 64, the size of a head, and its inner size is what brings it
+    nearest in parameters, in steps of 32 from four times the width.
+
+    Args:
+        positions: the longest text it will see.
+
+    Raises:
+        RuntimeError: the sizes differ by more than 5%.
+    """
+    cfg = SRUppLMConfig(**PRESETS[size])
+    with torch.device("meta"):
+        wanted = parameters(build_ours(size, types))
+        counts = {w: parameters(_transformer(cfg, types, positions, w, 4 * w))
+                  for w in range(64, cfg.hidden_size + 64, 64)}
+    width = max((w for w, count in counts.items() if count <= wanted), default=64)
+    missing = wanted - counts[width]
+    inner = 4 * width + 32 * round(missing / (cfg.layers * (2 * width + 1)) / 32)
+    torch.manual_seed(1)
+    model = _transformer(cfg, types, positions, width, inner)
+    if abs(parameters(model) / wanted - 1) > 0.05:
+        raise RuntimeError(f"no transformer_lm of {wanted} parameters: {parameters(model)}")
+    return model
+
+
+def _transformer(
+    cfg: SRUppLMConfig, types: int, positions: int, width: int, inner: int
+) -> TransformerLanguageModel:
+    words = dictionary(types)
+    args = argparse.Namespace(
+        decoder_layers=cfg.layers, decoder_layers_to_keep=None, decoder_embed_dim=width,
+        decoder_ffn_embed_dim=inner, decoder_attention_heads=width // 64, dropout=cfg.dropout,
+        attention_dropout=cfg.dropout if cfg.attention_dropout is None else cfg.attention_dropout,
+        tokens_per_sample=positions, max_target_positions=positions,
+        share_decoder_input_output_embed=cfg.share_decoder_input_output_embed)
+    if cfg.adaptive_cutoff:
+        vars(args).update(
+            decoder_input_dim=cfg.embed_dim, decoder_output_dim=cfg.embed_dim, adaptive_input=True,
+            adaptive_input_cutoff=cfg.adaptive_cutoff, adaptive_softmax_cutoff=cfg.adaptive_cutoff,
+            tie_adaptive_weights=True, tie_adaptive_proj=cfg.tie_adaptive_proj)
+    base_lm_architecture(args)
+    return TransformerLanguageModel.build_model(
+        args, SimpleNamespace(source_dictionary=words, target_dictionary=words))
+
+
+class Trainer:
+    """Updates of a model over batches of the same text, with memory if it has any."""
+
+    def __init__(self, model: torch.nn.Module, tokens: torch.Tensor, segment: int) -> None:
+        self.model = model.train()
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+        self.batches = [(b[:, :-1], b[:, 1:]) for b in tokens.unfold(1, segment + 1, segment)
+                        .unbind(1)]
+        self.memory = StreamMemory(segment, segment)
+
+    def run(self) -> None:
+        for source, target in self.batches:
+            extra = {}
+            if isinstance(self.model, SRUppLanguageModel):
+                self.memory = self.memory.next()
+                extra = dict(memory=self.memory, padded=False)
+            output = self.model(source, **extra)
+            self.optimizer.zero_grad()
+            self._loss(output, target).backward()
+            self.optimizer.step()
+
+    def _loss(self, output: tuple, target: torch.Tensor) -> torch.Tensor:
+        adaptive = self.model.decoder.adaptive_softmax
+        if adaptive is None:
+            return F.cross_entropy(output[0].flatten(0, 1).float(), target.flatten())
+        scores, targets = adaptive(output[0], target.flatten())
+        return sum(F.cross_entropy(s.float(), t, reduction="sum")
+                   for s, t in zip(scores, targets) if s is not None) / target.numel()
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--size", default="srupp_lm_bytes", choices=sorted(PRESETS))
+    parser.add_argument("--batch", type=int, default=8, help="streams")
+    parser.add_argument("--segment", type=int, default=256, help="tokens of each in a batch")
+    parser.add_argument("--batches", type=int, default=2, help="per round")
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
+    options = parse(parser)
+
+    types = types_of(options.size)
+    tokens = torch.randint(4, types, (options.batch, options.batches * options.segment + 1),
+                           generator=torch.Generator().manual_seed(1)).to(options.device)
+    for precision in options.precisions:
+        models = {
+            options.size: build_ours(options.size, types),
+            "transformer_lm": build_peer(options.size, types, options.segment),
+        }
+        trainers = {
+            name: Trainer(m.to(options.device, getattr(torch, precision)), tokens, options.segment)
+            for name, m in models.items()
+        }
+        seconds = taking_turns({name: t.run for name, t in trainers.items()}, options)
+        work = options.batch * options.batches * options.segment
+        for name, model in models.items():
+            emit(options, model=name, precision=precision, batch=options.batch,
+                 segment=options.segment, parameters=parameters(model),
+                 tokens_per_second=round(work / statistics.median(seconds[name])),
+                 ratio_to_transformer_lm=median_ratio(seconds[name], seconds["transformer_lm"]))
+
+
+if __name__ == "__main__":
+    main()
