@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import USER_DIR, run_fairseq
+from conftest import ROOT, USER_DIR, run_fairseq, run_python
 from fairseq.data import Dictionary
 from test_stream_task import assert_same_model, data, evaluate, train  # noqa: F401  (a fixture)
 
@@ -330,3 +333,30 @@ def test_texts_are_continued_from_a_prompt(data, trained, task):  # noqa: F811
     texts = dict(re.findall(r"^D-(\d)\t\S+\t(.*)$", output, re.MULTILINE))
     assert texts.keys() == {"0", "1", "2"}
     assert texts["0"].startswith("w1 w4 w7") and texts["1"].startswith("w3")
+
+
+def test_the_recipe_trains_and_evaluates(tmp_path):
+    """examples/enwik8 on a small stand-in for enwik8."""
+    for split in ("train", "valid", "test"):
+        (tmp_path / split).write_bytes(b"def f(x):\n    return x\n" * 80)
+    files = [x for split in ("train", "valid", "test") for x in (f"--{split}", tmp_path / split)]
+    result = run_python(
+        ROOT / "examples" / "byte_text.py", tmp_path / "binary", *files, PYTHONPATH=str(ROOT))
+    assert result.returncode == 0, result.stderr
+
+    def recipe(script, *args):
+        environment = {**os.environ, "OUT": str(tmp_path), "MODEL": "sru_12_proj", "GPUS": "1",
+                       "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+        command = ["bash", str(ROOT / "examples" / "enwik8" / script), *args]
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    recipe("train.sh", "--cpu", "--hidden-size", "32", "--proj-size", "16", "--max-update", "3",
+           "--warmup-updates", "1")
+    cfg = torch.load(tmp_path / "sru_12_proj" / "checkpoint_best.pt", weights_only=True)["cfg"]
+    assert (cfg["model"]["layers"], cfg["model"]["highway_bias"]) == (12, -3.0)
+    assert (cfg["dataset"]["batch_size"], cfg["task"]["tokens_per_sample"]) == (64, 256)
+    assert cfg["optimization"]["lr"] == [pytest.approx(3 / math.sqrt(2048 * 32000), rel=0.002)]
+    assert "Evaluated 1,840 tokens" in recipe("evaluate.sh")
