@@ -1,7 +1,9 @@
 """PyTorch's fused attention beside two batched products and a softmax, forward and backward.
 
 Prints a JSON line per shape, number of heads and precision: milliseconds of each (median over
-rounds, taking turns). `fairseq_sru.ops.attention` chooses by these figures.
+rounds, taking turns). `fairseq_sru.ops.attention` chooses by these figures. On a GPU also
+PyTorch's causal_lower_right, which reads no mask but sees padding. null: PyTorch refused, and says
+why on standard error.
 
     python benchmarks/attention.py --rounds 5
 """
@@ -12,17 +14,21 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.bias import causal_lower_right
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from clock import timed
+
 from fairseq_sru.ops.attention import additive, attention_mask, merge_heads, split_heads
 
-SHAPES = [(230, 16, 32, 88), (100, 32, 64, 88), (128, 25, 50, 256), (24, 512, 1024, 480)]
+TRANSLATION = [(230, 16, 32, 88), (100, 32, 64, 88), (128, 25, 50, 256)]
+LANGUAGE_MODELS = [(24, 512, 1024, 480), (4, 1024, 2048, 768), (8, 1024, 2048, 1024)]
+SHAPES = {"cpu": TRANSLATION + LANGUAGE_MODELS[:1], "cuda": TRANSLATION + LANGUAGE_MODELS}
 
 
 def fused(q, k, v, mask):
@@ -33,23 +39,30 @@ def products(q, k, v, mask):
     return ((q * q.size(-1) ** -0.5) @ k.transpose(-2, -1) + mask).softmax(-1) @ v
 
 
+def lower_right(q, k, v, mask):
+    return F.scaled_dot_product_attention(q, k, v, causal_lower_right(q.size(-2), k.size(-2)))
+
+
+FUNCTIONS = {"cpu": (fused, products), "cuda": (fused, products, lower_right)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    for batch, length, keys, size in SHAPES:
+    for batch, length, keys, size in SHAPES[options.device]:
         for heads in (1, 4):
             for dtype in (torch.float32, torch.bfloat16):
                 times = measure(batch, length, keys, size, heads, dtype, options)
                 print(json.dumps({
                     "batch": batch, "length": length, "keys": keys, "size": size, "heads": heads,
                     "precision": str(dtype).split(".")[1], "device": options.device,
-                    **{f"{name}_ms": round(1e3 * t, 2) for name, t in times.items()},
-                }))
+                    **{f"{name}_ms": t and round(1e3 * t, 4) for name, t in times.items()},
+                }), flush=True)
 
 
-def measure(batch, length, keys, size, heads, dtype, options) -> dict[str, float]:
+def measure(batch, length, keys, size, heads, dtype, options) -> dict[str, float | None]:
     torch.manual_seed(1)
     make = dict(device=options.device, dtype=dtype)
     q = torch.randn(length, batch, size, **make, requires_grad=True)
@@ -59,22 +72,24 @@ def measure(batch, length, keys, size, heads, dtype, options) -> dict[str, float
     pad[-2:, : batch // 3] = True
     mask = additive(attention_mask(length, None, context, pad, causal=True), dtype)
 
-    def run(function) -> float:
-        start = time.perf_counter()
+    def run(function) -> None:
         out = merge_heads(function(*(split_heads(t, heads) for t in (q, k, v)), mask))
         torch.autograd.grad(out.sum(), (q, k, v))
-        if options.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
 
-    functions = (fused, products)
-    times = {function.__name__: [] for function in functions}
+    times = {function: [] for function in FUNCTIONS[options.device]}
     for round_ in range(options.rounds + 1):
-        for function in functions:
-            seconds = run(function)
+        for function, seconds in times.items():
+            try:
+                taken = timed(lambda function=function: run(function), options.device)
+            except RuntimeError as error:
+                print(f"{function.__name__}: {error}", file=sys.stderr)
+                continue
             if round_ > 0:
-                times[function.__name__].append(seconds)
-    return {name: statistics.median(values) for name, values in times.items()}
+                seconds.append(taken)
+    return {
+        function.__name__: statistics.median(seconds) if seconds else None
+        for function, seconds in times.items()
+    }
 
 
 if __name__ == "__main__":
