@@ -1,4 +1,5 @@
-"""The SRU language model: sizes, start values, ablations, streams, decoding, fairseq's commands."""
+"""The SRU language model: sizes, start values, ablations, streams, decoding, fairseq's commands,
+the reference's state dicts."""
 
 from __future__ import annotations
 
@@ -15,6 +16,14 @@ from conftest import ROOT, USER_DIR, run_fairseq, run_python
 from fairseq.data import Dictionary
 from test_stream_task import assert_same_model, data, evaluate, train  # noqa: F401  (a fixture)
 
+from fairseq_sru.convert import ConversionError
+from fairseq_sru.convert.language_model import (
+    Vocabulary,
+    from_reference,
+    load,
+    sru_from_reference,
+    to_reference,
+)
 from fairseq_sru.models.language_model import SRULanguageModel
 from fairseq_sru.models.sru_lm_config import SRULMConfig
 from fairseq_sru.models.sru_lm_presets import PRESETS
@@ -360,3 +369,89 @@ def test_the_recipe_trains_and_evaluates(tmp_path):
     assert (cfg["dataset"]["batch_size"], cfg["task"]["tokens_per_sample"]) == (64, 256)
     assert cfg["optimization"]["lr"] == [pytest.approx(3 / math.sqrt(2048 * 32000), rel=0.002)]
     assert "Evaluated 1,840 tokens" in recipe("evaluate.sh")
+
+
+CONVERTED = [
+    dict(highway_bias=-3.0),
+    dict(embed_dim=None, proj_size=8, layers=3),
+    dict(proj_size=20, layer_norm="pre"),
+    dict(project_input=True, proj_size=8, highway_bias=-1.23456789),
+    dict(no_rescale=True),
+    dict(no_weight_c=True),
+    dict(embed_dim=16, adaptive_cutoff="14,24", adaptive_factor=2.0, tie_adaptive_proj=True),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("options", CONVERTED, ids=variant_id)
+def test_to_the_reference_and_back_keeps_every_bit(options, dtype):
+    model = build(**options).to(dtype)
+    own = model.decoder.dictionary
+    state = to_reference(model, Vocabulary.whole(own))
+    again, cfg = sru_from_reference(state, Vocabulary.read(own.symbols))
+    assert same(again.state_dict(), model.state_dict())
+    assert same(to_reference(again, Vocabulary.whole(own)), state)
+    expected = SRULMConfig(**{**PRESETS["sru_lm_tiny"], **options})
+    for name in ("hidden_size", "proj_size", "layers", "project_input", "no_weight_c", "no_rescale",
+                 "layer_norm", "adaptive_cutoff"):
+        assert str(getattr(cfg, name)) == str(getattr(expected, name)), name
+    if not cfg.no_rescale:
+        assert cfg.highway_bias == pytest.approx(expected.highway_bias, abs=1e-5)
+    if expected.highway_bias == round(expected.highway_bias, 4):
+        text = tokens(2, 7)
+        assert torch.equal(score(again.eval(), text), score(model, text))
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_reference_numbers_the_same_equations():
+    """Its state dict alone, its layout of blocks written out, gives our scores."""
+    model = build()
+    state = to_reference(model, Vocabulary.whole(model.decoder.dictionary))
+    text = tokens(2, 6)
+    x = state["embedding_layer.weight"][text.t()]
+    for i in range(2):
+        prefix = f"rnn.rnn_lst.{i}."
+        u = (x @ state[f"{prefix}transform_module.weight"].t()).unflatten(-1, (32, -1)).unbind(-1)
+        v_f, v_r = state[f"{prefix}weight_c"].chunk(2)
+        b_f, b_r = state[f"{prefix}bias"].chunk(2)
+        highway = u[3] if len(u) == 4 else x * state[f"{prefix}scale_x"]
+        c, h = torch.zeros(2, 32, dtype=torch.float64), []
+        for t in range(6):
+            f, r = (u[1][t] + v_f * c + b_f).sigmoid(), (u[2][t] + v_r * c + b_r).sigmoid()
+            c = f * c + (1 - f) * u[0][t]
+            h.append(r * c + (1 - r) * highway[t])
+        x = torch.stack(h)
+    scores = x @ state["output_layer.weight"].t() + state["output_layer.bias"]
+    close(scores.transpose(0, 1), model(text)[0])
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda s: s["rnn.rnn_lst.1.scale_x"].fill_(1.5), "rnn_lst.1.scale_x is 1.5.*all layers alike"),
+    (lambda s: s["rnn.rnn_lst.0.scale_x"].fill_(0.5), "is 0.5, which no highway bias gives"),
+    (lambda s: s.pop("rnn.rnn_lst.0.scale_x"), "no SRU language model.*rnn_lst.0.scale_x"),
+    (lambda s: s.pop("rnn.rnn_lst.1.weight_c"), "rnn_lst.1.weight_c is missing"),
+    (lambda s: s.update({"rnn.rnn_lst.0.transform_module.0.weight": torch.zeros(8, 16)}),
+     "transform_module.0.weight is unknown"),
+])
+def test_other_state_dicts_are_refused(change, message):
+    model = build()
+    state = to_reference(model, Vocabulary.whole(model.decoder.dictionary))
+    change(state)
+    with pytest.raises(ConversionError, match=message):
+        sru_from_reference(state, Vocabulary.read(model.decoder.dictionary.symbols))
+
+
+def test_what_a_state_dict_cannot_say_is_refused():
+    model = build(no_weight_c=True)
+    vocabulary = Vocabulary.whole(model.decoder.dictionary)
+    with pytest.raises(ConversionError, match="does not say that there is no highway"):
+        to_reference(build(no_highway=True), vocabulary)
+    with pytest.raises(ConversionError, match="has no decoder.stack.*weight_c, but"):
+        load(model, to_reference(build(), vocabulary), vocabulary)
+    with pytest.raises(ConversionError, match="no counterpart of decoder.feature_proj.weight"):
+        to_reference(build(share_decoder_input_output_embed=True), vocabulary)
+    with pytest.raises(ConversionError, match="no SRU.. language model"):
+        from_reference(to_reference(build(), vocabulary), vocabulary)

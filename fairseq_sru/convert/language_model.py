@@ -1,5 +1,7 @@
 """Language models of the reference's train_enwik8, train_wt103 and train_lm1b scripts, and ours.
 
+Their layers are SRU++ or, in the older train_enwik8, SRU: :func:`sru_from_reference`.
+
 Theirs number the words as their vocabulary lists them. fairseq puts <s>, <pad>, </s> and <unk> in
 front; of those that the vocabulary has not, a converted model never predicts any.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence, Union
 
 import torch
 from fairseq.data import Dictionary
@@ -24,9 +26,12 @@ from fairseq_sru.convert.layout import (
     to_ours,
     to_theirs,
 )
-from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
 from fairseq_sru.models.lm_config import SRUppLMConfig
+from fairseq_sru.models.sru_lm_config import SRULMConfig
+from fairseq_sru.modules.sru import highway_scale
 
+LanguageModel = Union[SRULanguageModel, SRUppLanguageModel]
 SPECIAL = {"<eos>": "</s>", "<S>": "</s>", "<UNK>": "<unk>"}  # theirs -> fairseq's
 NEVER = -1e4  # output bias of a word that is not in the vocabulary; float16 can hold it
 FIRST = "output_layer.out_layers.0."
@@ -105,44 +110,62 @@ def from_reference(
     Raises:
         ConversionError: the state dict is not that of such a model.
     """
-    cfg = _infer_options(state, vocabulary, num_heads)
-    model = _build(cfg, vocabulary.dictionary).to(next(iter(state.values())).dtype)
-    load(model, state, vocabulary)
-    return model, cfg
+    shared = _infer_shared(
+        state, vocabulary, "SRU++", "rnn.rnn_lst.0.transform_module.linear1.weight")
+    cfg = SRUppLMConfig(**shared, **_infer_srupp(state, num_heads))
+    return _build(SRUppLanguageModel, cfg, state, vocabulary), cfg
 
 
-def load(
-    model: SRUppLanguageModel, state: Mapping[str, Tensor], vocabulary: Vocabulary
-) -> None:
+def sru_from_reference(
+    state: Mapping[str, Tensor], vocabulary: Vocabulary
+) -> tuple[SRULanguageModel, SRULMConfig]:
+    """As :func:`from_reference`, of a model whose ``rnn`` is an SRU with a highway.
+
+    A projection must be that of :class:`fairseq_sru.models.language_model.SRULMDecoder`: none in
+    the first layer if the embedding is not wider.
+    """
+    shared = _infer_shared(state, vocabulary, "SRU", "rnn.rnn_lst.0.scale_x")
+    cfg = SRULMConfig(**shared, **_infer_sru(state))
+    return _build(SRULanguageModel, cfg, state, vocabulary), cfg
+
+
+def load(model: LanguageModel, state: Mapping[str, Tensor], vocabulary: Vocabulary) -> None:
     """Fill ``model`` from a state dict of theirs; raises ConversionError if it does not fit."""
-    scales = frozenset(_scales(model))
-    rescaled = sorted(name for name in scales & state.keys() if float(state[name]) != 1.0)
-    if rescaled:
-        raise ConversionError(f"language models do not rescale, but {rescaled[0]} is not 1")
+    scales = _scales(model)
+    for name, scale in scales.items():
+        if name in state and float(state[name]) != float(state[name].new_tensor(scale)):
+            raise ConversionError(f"{name} is {float(state[name]):g}, not {scale:g}: language "
+                                  "models with SRU++ do not rescale, with SRU all layers alike")
     parameters = dict(model.named_parameters())
-    converted = to_ours(entries(model, vocabulary), _split(state), parameters, scales)
+    converted = to_ours(entries(model, vocabulary), _split(state),
+                        _with_weight_c(model, parameters), frozenset(scales))
+    for name in converted.keys() - parameters.keys():
+        if converted.pop(name).any():
+            raise ConversionError(f"the model has no {name}, but theirs is not zero")
     with torch.no_grad():
         for name, tensor in converted.items():
             parameters[name].copy_(tensor)
 
 
-def to_reference(
-    model: SRUppLanguageModel, vocabulary: Vocabulary
-) -> dict[str, Tensor]:
+def to_reference(model: LanguageModel, vocabulary: Vocabulary) -> dict[str, Tensor]:
     """The state dict that theirs would have.
+
+    A model without v * c gets zeros there.
 
     Raises:
         ConversionError: the model has parts that theirs cannot have.
     """
     scales = _scales(model)
-    if any(scale != 1.0 for scale in scales.values()):
+    if isinstance(model, SRUppLanguageModel) and any(scale != 1.0 for scale in scales.values()):
         raise ConversionError("the reference's language models do not rescale the highway")
-    state = to_theirs(entries(model, vocabulary), model.state_dict())
+    if not all(layer.recurrence.highway for layer in model.decoder.stack.layers):
+        raise ConversionError("the reference's state dict does not say that there is no highway")
+    state = to_theirs(entries(model, vocabulary), _with_weight_c(model, model.state_dict()))
     like = next(iter(state.values()))
     return {**_join(state), **{name: like.new_tensor([s]) for name, s in scales.items()}}
 
 
-def entries(model: SRUppLanguageModel, vocabulary: Vocabulary) -> list[Entry]:
+def entries(model: LanguageModel, vocabulary: Vocabulary) -> list[Entry]:
     """Every parameter under both names.
 
     Raises:
@@ -168,7 +191,7 @@ def entries(model: SRUppLanguageModel, vocabulary: Vocabulary) -> list[Entry]:
     return found
 
 
-def _adaptive_entries(model: SRUppLanguageModel, vocabulary: Vocabulary) -> list[Entry]:
+def _adaptive_entries(model: LanguageModel, vocabulary: Vocabulary) -> list[Entry]:
     cutoff = model.decoder.adaptive_softmax.cutoff
     size = cutoff[0] - len(vocabulary.dictionary) + len(vocabulary.rows)
     vocabulary.first_band(size)
@@ -220,35 +243,77 @@ def _bands(state: Mapping[str, Tensor]) -> int:
     return sum(f"output_layer.out_layers.{i}.weight" in state for i in range(len(state)))
 
 
-def _scales(model: SRUppLanguageModel) -> dict[str, float]:
+def _with_weight_c(model: LanguageModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``tensors`` of the model, with zeros where it has no v * c: theirs always has."""
+    tensors = dict(tensors)
+    for i in range(len(model.decoder.stack.layers)):
+        name = f"decoder.stack.layers.{i}.recurrence."
+        tensors.setdefault(f"{name}weight_c", torch.zeros_like(tensors[f"{name}bias"]))
+    return tensors
+
+
+def _scales(model: LanguageModel) -> dict[str, float]:
     return {
         f"rnn.rnn_lst.{i}.scale_x": layer.recurrence.scale
         for i, layer in enumerate(model.decoder.stack.layers)
     }
 
 
-def _infer_options(
-    state: Mapping[str, Tensor], vocabulary: Vocabulary, num_heads: int
-) -> SRUppLMConfig:
-    bands = _bands(state)
-    embedding = FIRST + "weight" if bands else "embedding_layer.weight"
-    bias, q = "rnn.rnn_lst.0.bias", "rnn.rnn_lst.0.transform_module.linear1.weight"
-    missing = [name for name in (embedding, bias, q) if name not in state]
-    if missing:
-        raise ConversionError("no SRU++ language model of the reference: it has no "
-                              + ", ".join(missing))
-    layers = sum(f"rnn.rnn_lst.{i}.bias" in state for i in range(len(state)))
+def _infer_srupp(state: Mapping[str, Tensor], num_heads: int) -> dict[str, Any]:
+    """The options of the SRU++ layers."""
+    first, layers = "rnn.rnn_lst.0.transform_module.", _count_layers(state)
     attending = [
         str(i + 1) for i in range(layers) if f"rnn.rnn_lst.{i}.transform_module.alpha" in state]
+    return dict(
+        proj_size=state[f"{first}linear1.weight"].size(0),
+        num_heads=num_heads,
+        attention="all" if len(attending) == layers else ",".join(attending) or "none",
+        no_attention_norm=f"{first}layer_norm.weight" not in state,
+    )
+
+
+def _infer_sru(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options of the SRU layers."""
+    layers = _count_layers(state)
+    proj = state.get(f"rnn.rnn_lst.{layers - 1}.transform_module.0.weight")
+    gates = [state.get(f"rnn.rnn_lst.{i}.weight_c") for i in range(layers)]
+    options = dict(
+        proj_size=None if proj is None else proj.size(0),
+        project_input="rnn.input_to_hidden.weight" in state,
+        no_weight_c=all(v is not None and not v.any() for v in gates),
+    )
+    scale = state["rnn.rnn_lst.0.scale_x"]
+    number = float(scale)
+    if number == 1.0:
+        return dict(options, no_rescale=True)
+    if number < 1.0:
+        raise ConversionError(f"rnn.rnn_lst.0.scale_x is {number:g}, which no highway bias gives")
+    exact = math.log((number**2 - 1) / 2)
+    rounded = round(exact, 4)  # what someone chose, if it gives the same number
+    same = number == float(scale.new_tensor(highway_scale(rounded)))
+    return dict(options, highway_bias=rounded if same else exact)
+
+
+def _count_layers(state: Mapping[str, Tensor]) -> int:
+    return sum(f"rnn.rnn_lst.{i}.bias" in state for i in range(len(state)))
+
+
+def _infer_shared(
+    state: Mapping[str, Tensor], vocabulary: Vocabulary, kind: str, needed: str
+) -> dict[str, Any]:
+    """The options that do not depend on the ``kind`` of layers, which have a tensor ``needed``."""
+    bands = _bands(state)
+    embedding = FIRST + "weight" if bands else "embedding_layer.weight"
+    bias = "rnn.rnn_lst.0.bias"
+    missing = [name for name in (embedding, bias, needed) if name not in state]
+    if missing:
+        raise ConversionError(f"no {kind} language model of the reference: it has no "
+                              + ", ".join(missing))
     options: dict[str, Any] = dict(
         embed_dim=state[embedding].size(1),
         hidden_size=state[bias].numel() // 2,
-        proj_size=state[q].size(0),
-        num_heads=num_heads,
-        layers=layers,
-        dropout=0.0,  # of which a state dict says nothing either
-        attention="all" if len(attending) == layers else ",".join(attending) or "none",
-        no_attention_norm="rnn.rnn_lst.0.transform_module.layer_norm.weight" not in state,
+        layers=_count_layers(state),
+        dropout=0.0,  # of which a state dict says nothing
         layer_norm="pre" if "rnn.rnn_lst.0.layer_norm.weight" in state else "none",
     )
     sizes = [len(state[embedding]) - max(0, bands - 1)]
@@ -269,8 +334,14 @@ def _infer_options(
                             state.get(f"output_layer.out_projs.{i}", torch.empty(1)))
                 for i in range(bands)),
         )
-    return SRUppLMConfig(**options)
+    return options
 
 
-def _build(cfg: SRUppLMConfig, dictionary: Dictionary) -> SRUppLanguageModel:
-    return SRUppLanguageModel.build_model(cfg, SimpleNamespace(target_dictionary=dictionary))
+def _build(
+    model: type[LanguageModel], cfg: SRUppLMConfig | SRULMConfig, state: Mapping[str, Tensor],
+    vocabulary: Vocabulary,
+) -> LanguageModel:
+    built = model.build_model(cfg, SimpleNamespace(target_dictionary=vocabulary.dictionary))
+    built.to(next(iter(state.values())).dtype)
+    load(built, state, vocabulary)
+    return built

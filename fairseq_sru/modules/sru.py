@@ -48,7 +48,7 @@ class Recurrence(nn.Module):
         self.tanh = tanh
         self.num_blocks = 4 if highway and input_size != output_size else 3
         rescale = rescale and highway
-        self.scale = math.sqrt(1 + 2 * math.exp(highway_bias)) if rescale else 1.0
+        self.scale = highway_scale(highway_bias) if rescale else 1.0
         self.weight_c = nn.Parameter(torch.empty(2, output_size)) if weight_c else None
         self.bias = nn.Parameter(torch.empty(2, output_size))
         self.reset_parameters()
@@ -250,6 +250,11 @@ class SRU(nn.Module):
         h, state.cells = self(x, state.cells)
         state.length += x.size(0)
         return h
+
+
+def highway_scale(highway_bias: float) -> float:
+    """The factor of the highway input that keeps its variance, SRU paper section 3.2."""
+    return math.sqrt(1 + 2 * math.exp(highway_bias))
 
 
 def layer_norms(
