@@ -19,7 +19,15 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 from fairseq.models.transformer_lm import TransformerLanguageModel, base_lm_architecture
-from measuring import emit, make_parser, median_ratio, parse, taking_turns
+from measuring import (
+    emit,
+    make_parser,
+    median_ratio,
+    parameters,
+    parse,
+    taking_turns,
+    transformer_of_size,
+)
 from train import dictionary
 
 from fairseq_sru.models.language_model import SRUppLanguageModel
@@ -33,10 +41,6 @@ TYPES = {"enwik8": 208, "bytes": 264, "wikitext2": 33280, "wiki103": 267744, "bi
 def types_of(size: str) -> int:
     """The number of types of the corpus a preset is for."""
     return next((types for corpus, types in TYPES.items() if corpus in size), TYPES["bytes"])
-
-
-def parameters(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 def build_ours(size: str, types: int, **changes) -> SRUppLanguageModel:
@@ -65,33 +69,20 @@ def every_fifth(size: str, types: int) -> SRUppLanguageModel:
 def build_peer(size: str, types: int, positions: int) -> TransformerLanguageModel:
     """fairseq's transformer_lm with as many layers and parameters as preset ``size``.
 
-    Its width is a multiple of 64, the size of a head, and its inner size is what brings it
-    nearest in parameters, in steps of 32 from four times the width.
-
     Args:
         positions: the longest text it will see.
-
-    Raises:
-        RuntimeError: the sizes differ by more than 5%.
     """
     cfg = SRUppLMConfig(**PRESETS[size])
     with torch.device("meta"):
         wanted = parameters(build_ours(size, types))
-        counts = {w: parameters(_transformer(cfg, types, positions, w, 4 * w))
-                  for w in range(64, cfg.hidden_size + 64, 64)}
-    width = max((w for w, count in counts.items() if count <= wanted), default=64)
-    missing = wanted - counts[width]
-    inner = 4 * width + 32 * round(missing / (cfg.layers * (2 * width + 1)) / 32)
-    torch.manual_seed(1)
-    model = _transformer(cfg, types, positions, width, inner)
-    if abs(parameters(model) / wanted - 1) > 0.05:
-        raise RuntimeError(f"no transformer_lm of {wanted} parameters: {parameters(model)}")
-    return model
+    return transformer_of_size(
+        lambda width, inner: _transformer(cfg, types, positions, width, inner), wanted)
 
 
 def _transformer(
     cfg: SRUppLMConfig, types: int, positions: int, width: int, inner: int
 ) -> TransformerLanguageModel:
+    torch.manual_seed(1)
     words = dictionary(types)
     args = argparse.Namespace(
         decoder_layers=cfg.layers, decoder_layers_to_keep=None, decoder_embed_dim=width,

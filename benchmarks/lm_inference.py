@@ -18,8 +18,8 @@ from __future__ import annotations
 import statistics
 
 import torch
-from lm import build_ours, build_peer, every_fifth, parameters, types_of
-from measuring import emit, make_parser, median_ratio, parse, taking_turns
+from lm import build_ours, build_peer, every_fifth, types_of
+from measuring import emit, make_parser, median_ratio, parameters, parse, taking_turns
 
 from fairseq_sru.models.lm_presets import PRESETS
 

@@ -64,6 +64,41 @@ def median_ratio(seconds: Sequence[float], others: Sequence[float]) -> float:
     return round(statistics.median(b / a for a, b in zip(seconds, others)), 2)
 
 
+def parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def transformer_of_size(
+    build: Callable[[int, int], torch.nn.Module], wanted: int
+) -> torch.nn.Module:
+    """The Transformer with ``wanted`` parameters, or within 5%.
+
+    Its width is a multiple of 64, the size of a head; its inner size is what brings it nearest,
+    in steps of 32 from four times the width.
+
+    Args:
+        build: from width and inner size.
+
+    Raises:
+        RuntimeError: there is none within 5%.
+    """
+
+    def count(width: int, inner: int) -> int:
+        with torch.device("meta"):
+            return parameters(build(width, inner))
+
+    width = 64
+    while count(width + 64, 4 * (width + 64)) <= wanted:
+        width += 64
+    inner = 4 * width
+    per_step = count(width, inner + 32) - count(width, inner)
+    inner += 32 * round((wanted - count(width, inner)) / per_step)
+    model = build(width, inner)
+    if abs(parameters(model) / wanted - 1) > 0.05:
+        raise RuntimeError(f"no Transformer of {wanted} parameters: {parameters(model)}")
+    return model
+
+
 def emit(options: argparse.Namespace, **row: Any) -> None:
     """Print a JSON line: ``row`` and what it was measured on."""
     print(json.dumps({**row, "device": options.device, "threads": torch.get_num_threads(),
