@@ -1,6 +1,6 @@
 """Language models of the reference's train_enwik8, train_wt103 and train_lm1b scripts, and ours.
 
-Their layers are SRU++ or, in the older train_enwik8, SRU: :func:`sru_from_reference`.
+Their layers are SRU++ or, with :func:`sru_from_reference`, SRU, named as in version 3.
 
 Theirs number the words as their vocabulary lists them. fairseq puts <s>, <pad>, </s> and <unk> in
 front; of those that the vocabulary has not, a converted model never predicts any.
