@@ -1,12 +1,12 @@
 """Translation speed of srupp_iwslt beside fairseq's transformer_iwslt_de_en, taking turns.
 
 fairseq's own SequenceGenerator decodes the same source sentences with both; each output has the
-length of its source, as minimum and as maximum, so both do the same number of steps. The weights
-are random unless checkpoints are given: speed does not depend on them then.
+length of its source, as minimum and as maximum, so both do the same number of steps, whatever the
+weights: random ones unless checkpoints are given.
 
 Prints a JSON line per model, precision and beam: sentences and best-hypothesis tokens per second
-(median over rounds) and the ratio to the Transformer's. With --profile a line per part instead:
-its share of the time, that of each step being summed up.
+(median over rounds) and the ratio to the Transformer's. With --profile a line per part instead,
+with its share of the time.
 
     python benchmarks/generate.py --batch 64 --beams 5 1
     python benchmarks/generate.py --profile --precisions float32 --beams 5
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,19 +78,21 @@ class Translator:
         return seconds
 
 
-def load(name: str, task: Any, path: str | None) -> tuple[torch.nn.Module, Any]:
-    """A fresh model of architecture ``name`` for ``task``, or a checkpoint and its own task."""
-    if path is None:
-        return build(name, task), task
-    models, _, task = load_model_ensemble_and_task([path])
-    return models[0], task
+def load(name: str, options: argparse.Namespace) -> tuple[torch.nn.Module, Any]:
+    """A fresh model of architecture ``name`` with a task, or those of the checkpoint ``name``."""
+    if Path(name).is_file():
+        models, _, task = load_model_ensemble_and_task([name])
+        return models[0], task
+    task = SimpleNamespace(source_dictionary=dictionary(options.types[0]),
+                           target_dictionary=dictionary(options.types[1]))
+    return build(name, task), task
 
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--ours", metavar="CHECKPOINT", help="default: srupp_iwslt, untrained")
-    parser.add_argument("--peer", metavar="CHECKPOINT",
-                        help="default: transformer_iwslt_de_en, untrained")
+    parser.add_argument("--ours", default="srupp_iwslt", help="an architecture or a checkpoint")
+    parser.add_argument("--peer", default="transformer_iwslt_de_en",
+                        help="likewise; transformer_20m is the paper's comparator")
     parser.add_argument("--batch", type=int, default=16, help="sentences")
     parser.add_argument("--length", type=int, default=24, help="of sources and outputs")
     parser.add_argument("--beams", type=int, nargs="+", default=[5, 1])
@@ -103,14 +106,11 @@ def main() -> None:
 
 
 def measure(precision: str, beam: int, options: argparse.Namespace) -> None:
-    task = SimpleNamespace(source_dictionary=dictionary(options.types[0]),
-                           target_dictionary=dictionary(options.types[1]))
-    ours, peer = options.ours or "srupp_iwslt", options.peer or "transformer_iwslt_de_en"
     translators = {}
-    for name, path in (ours, options.ours), (peer, options.peer):
-        model, its_task = load(name, task, path)
+    for name in options.ours, options.peer:
+        model, task = load(name, options)
         model = model.to(options.device, getattr(torch, precision))
-        translators[name] = Translator(model, its_task, beam, options)
+        translators[name] = Translator(model, task, beam, options)
     runs = {name: t.translate for name, t in translators.items()}
     parts = {name: t.watch(options) for name, t in translators.items() if options.profile}
     seconds = taking_turns(runs, options)
@@ -127,7 +127,7 @@ def measure(precision: str, beam: int, options: argparse.Namespace) -> None:
         emit(options, **row, parameters=parameters(translator.model),
              sentences_per_second=round(options.batch / middle, 1),
              tokens_per_second=round(options.batch * translator.steps / middle),
-             ratio_to_peer=median_ratio(seconds[name], seconds[peer]))
+             ratio_to_peer=median_ratio(seconds[name], seconds[options.peer]))
 
 
 if __name__ == "__main__":

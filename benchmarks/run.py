@@ -12,11 +12,14 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "runs" / "bench"
+BENCHMARKS = (
+    "recurrence", "attention", "layer", "train", "generate", "lm", "lm_inference", "lm_length",
+)
 
 
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
-    for name in ("recurrence", "attention", "train"):
+    for name in BENCHMARKS:
         command = [sys.executable, str(HERE / f"{name}.py"), "--rounds", "5"]
         result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         (OUT / f"{name}.jsonl").write_text(result.stdout)
