@@ -50,7 +50,12 @@ def choose_architectures() -> None:
 
 
 def extension():
-    sources = ["csrc/ops.cpp", "csrc/recurrence_cpu.cpp", "csrc/dropout_cpu.cpp"]
+    sources = [
+        "csrc/ops.cpp",
+        "csrc/recurrence_cpu.cpp",
+        "csrc/dropout_cpu.cpp",
+        "csrc/step_attention_cpu.cpp",
+    ]
     # Compiler flags of GCC and Clang; -ffp-contract allows fused multiply-add.
     flags = {"cxx": ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]}
     link = []

@@ -7,6 +7,7 @@
 
 #include "dropout.h"
 #include "ops.h"
+#include "step_attention.h"
 
 namespace sru {
 namespace {
@@ -144,6 +145,39 @@ Tensor dropout(const Tensor& in, double p, int64_t seed) {
   return out;
 }
 
+Tensor step_attention(
+    const Tensor& q, const Tensor& keys_values, const Tensor& mask, double alpha, int64_t heads) {
+  TORCH_CHECK_VALUE(
+      q.dim() == 2 && keys_values.dim() == 3 && mask.dim() == 2,
+      "step_attention: q, keys_values and mask have shapes ", q.sizes(), ", ", keys_values.sizes(),
+      " and ", mask.sizes(), ", expected (R, C), (N, slots, 2C) and (R, slots)");
+  const int64_t R = q.size(0), C = q.size(1), N = keys_values.size(0), slots = keys_values.size(1);
+  TORCH_CHECK_VALUE(
+      keys_values.size(2) == 2 * C && mask.size(0) == R && mask.size(1) == slots &&
+          (N == 0 ? R == 0 : R % N == 0),
+      "step_attention: q ", q.sizes(), ", keys_values ", keys_values.sizes(), " and mask ",
+      mask.sizes(), " do not fit (R, C), (N, slots, 2C) and (R, slots), N a divisor of R");
+  TORCH_CHECK_VALUE(
+      heads > 0 && C % heads == 0, "step_attention: ", heads, " heads do not divide ", C);
+  TORCH_CHECK_TYPE(
+      keys_values.scalar_type() == q.scalar_type() && mask.scalar_type() == q.scalar_type(),
+      "step_attention: q is ", q.scalar_type(), ", keys_values ", keys_values.scalar_type(),
+      ", mask ", mask.scalar_type(), "; they must agree");
+  TORCH_CHECK_VALUE(
+      q.is_contiguous() && keys_values.stride(2) == 1 && mask.stride(1) == 1,
+      "step_attention: q must be contiguous, keys_values and mask dense in their last dimension");
+  const Tensor y = at::empty(q.sizes(), q.options());
+  if (y.numel() > 0) {
+    dispatch("step_attention", q, [&](auto type) {
+      using T = decltype(type);
+      step_attention_cpu(StepAttention<T>{
+          data<T>(q), data<T>(keys_values), data<T>(mask), data<T>(y), State<T>(alpha), N, R / N,
+          slots, C, heads, keys_values.stride(0), keys_values.stride(1), mask.stride(0)});
+    });
+  }
+  return y;
+}
+
 }  // namespace
 }  // namespace sru
 
@@ -158,12 +192,16 @@ TORCH_LIBRARY(fairseq_sru, m) {
       "Tensor? c0, Tensor? pad, Tensor? mask_c, Tensor c, float scale, bool bidirectional) -> "
       "(Tensor grad_u, "
       "Tensor grad_x, Tensor grad_weight_c, Tensor grad_bias, Tensor grad_c0, Tensor grad_mask_c)");
+  m.def(
+      "step_attention(Tensor q, Tensor keys_values, Tensor mask, float alpha, int heads) -> "
+      "Tensor");
   m.def("dropout(Tensor input, float p, int seed) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
   m.impl("recurrence", &sru::recurrence<sru::Cpu>);
   m.impl("recurrence_backward", &sru::recurrence_backward<sru::Cpu>);
+  m.impl("step_attention", &sru::step_attention);
   m.impl("dropout", &sru::dropout);
 }
 

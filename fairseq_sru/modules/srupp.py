@@ -11,6 +11,7 @@ from fairseq_sru.modules.sru import Recurrence, check_input, check_sizes, layer_
 from fairseq_sru.ops.attention import additive, attention, attention_mask
 from fairseq_sru.ops.dropout import dropout
 from fairseq_sru.ops.linear import Linear
+from fairseq_sru.ops.step_attention import step_attention
 from fairseq_sru.state import DecodingState, Slots
 
 
@@ -148,12 +149,9 @@ class SRUppLayer(nn.Module):
             return (*self._recur(q, x, c0, None), None)
         sentences, _, beam, _ = mask.shape
         cache.append(self.kv_proj(q).view(sentences, beam, -1))
-        k, v = cache.values.transpose(0, 1).chunk(2, dim=-1)
-        a, weights = attention(
-            q.view(sentences, beam, -1).transpose(0, 1), k, v, mask, self.num_heads,
-            need_weights=need_weights)
-        a = a.transpose(0, 1).reshape(q.shape)
-        return (*self._recur(torch.addcmul(q, a, self.alpha), x, c0, None), weights)
+        y, weights = step_attention(
+            q, cache.values, mask, self.alpha, self.num_heads, need_weights)
+        return (*self._recur(y, x, c0, None), weights)
 
     def query(self, x: Tensor) -> Tensor:
         """Wq X: (L, B, input_size) -> (L, B, d')."""

@@ -5,6 +5,7 @@ from fairseq_sru.ops.dropout import dropout
 from fairseq_sru.ops.linear import Linear, linear
 from fairseq_sru.ops.recurrence import recurrence
 from fairseq_sru.ops.reference import recurrence_ref
+from fairseq_sru.ops.step_attention import step_attention
 from fairseq_sru.ops.tanh import recurrence_tanh
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "recurrence",
     "recurrence_ref",
     "recurrence_tanh",
+    "step_attention",
 ]
