@@ -16,7 +16,7 @@ from fairseq_sru.models.lm_config import SRUppLMConfig
 from fairseq_sru.models.sru_lm_config import SRULMConfig
 from fairseq_sru.modules import SRU, SRUpp
 from fairseq_sru.modules.sru import SRUState
-from fairseq_sru.ops import dropout
+from fairseq_sru.ops import Linear, dropout
 from fairseq_sru.state import DecodingState, StreamMemory, StreamState
 
 
@@ -83,9 +83,9 @@ class LMDecoder(FairseqIncrementalDecoder):
         features = embed_dim if tied or self.narrow_features else cfg.hidden_size
         self.embed_tokens = build_embedding(vocabulary, embed_dim, self.padding_idx)
         if features != cfg.hidden_size:
-            self.feature_proj = nn.Linear(cfg.hidden_size, features, bias=False)
+            self.feature_proj = Linear(cfg.hidden_size, features, bias=False)
             nn.init.xavier_uniform_(self.feature_proj.weight)
-        self.output_projection = nn.Linear(features, vocabulary)
+        self.output_projection = Linear(features, vocabulary)
         nn.init.zeros_(self.output_projection.bias)
         if tied:
             self.output_projection.weight = self.embed_tokens.weight

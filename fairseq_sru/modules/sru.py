@@ -9,7 +9,7 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
-from fairseq_sru.ops import recurrence, recurrence_tanh
+from fairseq_sru.ops import Linear, recurrence, recurrence_tanh
 
 
 class Recurrence(nn.Module):
@@ -112,11 +112,11 @@ class SRULayer(nn.Module):
             weight_c, tanh)
         out_features = self.recurrence.num_blocks * output_size
         if proj_size:
-            self.in_proj = nn.Linear(input_size, proj_size, bias=False)
-            self.out_proj = nn.Linear(proj_size, out_features, bias=False)
+            self.in_proj = Linear(input_size, proj_size, bias=False)
+            self.out_proj = Linear(proj_size, out_features, bias=False)
         else:
             self.in_proj = None
-            self.out_proj = nn.Linear(input_size, out_features, bias=False)
+            self.out_proj = Linear(input_size, out_features, bias=False)
         self.pre_norm, self.post_norm = layer_norms(layer_norm, input_size, output_size)
         self.reset_parameters()
 
@@ -195,7 +195,7 @@ class SRU(nn.Module):
         self.output_size = hidden_size * (2 if bidirectional else 1)
         self.input_proj = None
         if project_input and input_size != self.output_size:
-            self.input_proj = nn.Linear(input_size, self.output_size, bias=False)
+            self.input_proj = Linear(input_size, self.output_size, bias=False)
             nn.init.xavier_uniform_(self.input_proj.weight)
             input_size = self.output_size
         self.layers = nn.ModuleList(
