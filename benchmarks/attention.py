@@ -11,18 +11,14 @@ why on standard error.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch.nn.attention.bias import causal_lower_right
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from clock import timed
+from measuring import emit, make_parser, parse
+from torch.nn.attention.bias import causal_lower_right
 
 from fairseq_sru.ops.attention import additive, attention_mask, merge_heads, split_heads
 
@@ -47,22 +43,19 @@ FUNCTIONS = {"cpu": (fused, products), "cuda": (fused, products, lower_right)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
+    options = parse(make_parser(__doc__))
     for batch, length, keys, size in SHAPES[options.device]:
         for heads in (1, 4):
             for dtype in (torch.float32, torch.bfloat16):
                 times = measure(batch, length, keys, size, heads, dtype, options)
-                print(json.dumps({
-                    "batch": batch, "length": length, "keys": keys, "size": size, "heads": heads,
-                    "precision": str(dtype).split(".")[1], "device": options.device,
-                    **{f"{name}_ms": t and round(1e3 * t, 4) for name, t in times.items()},
-                }), flush=True)
+                emit(options, batch=batch, length=length, keys=keys, size=size, heads=heads,
+                     precision=str(dtype).split(".")[1],
+                     **{f"{name}_ms": t and round(1e3 * t, 4) for name, t in times.items()})
 
 
-def measure(batch, length, keys, size, heads, dtype, options) -> dict[str, float | None]:
+def measure(
+    batch, length, keys, size, heads, dtype, options: argparse.Namespace
+) -> dict[str, float | None]:
     torch.manual_seed(1)
     make = dict(device=options.device, dtype=dtype)
     q = torch.randn(length, batch, size, **make, requires_grad=True)
@@ -80,7 +73,7 @@ def measure(batch, length, keys, size, heads, dtype, options) -> dict[str, float
     for round_ in range(options.rounds + 1):
         for function, seconds in times.items():
             try:
-                taken = timed(lambda function=function: run(function), options.device)
+                taken = timed(lambda function=function: run(function), options)
             except RuntimeError as error:
                 print(f"{function.__name__}: {error}", file=sys.stderr)
                 continue

@@ -1,27 +1,25 @@
-"""How the benchmarks take the time of one call."""
+"""The clock of the benchmarks of single kernels."""
 
 from __future__ import annotations
 
-import time
-from typing import Callable
+import argparse
+from typing import Any, Callable
 
+import measuring
 import torch
 
 SCRATCH = 2**31  # bytes: several times any GPU's cache, half a millisecond or more to fill
 
 
-def timed(function: Callable[[], object], device: str) -> float:
-    """Seconds that one call takes on ``device``, "cpu" or "cuda".
+def timed(function: Callable[[], Any], options: argparse.Namespace) -> float:
+    """Seconds of one call; on a GPU by its own events.
 
-    A GPU is timed by its own events while it runs. It first fills a block of memory, which empties
-    its caches and gives the CPU time to queue the call: what it costs to launch kernels counts
-    only where the GPU has to wait for the next one.
+    The GPU first fills a block of memory, which empties its caches and gives the CPU time to queue
+    the call: what it costs to launch kernels counts only where the GPU waits for the next one.
     """
-    if device == "cpu":
-        start = time.perf_counter()
-        function()
-        return time.perf_counter() - start
-    scratch = torch.empty(SCRATCH, dtype=torch.int8, device=device)
+    if options.device != "cuda":
+        return measuring.timed(function, options)
+    scratch = torch.empty(SCRATCH, dtype=torch.int8, device="cuda")
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     scratch.zero_()

@@ -9,17 +9,12 @@ turns) and, for ours, the rate at which it moves what it must, as a share of the
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
-from pathlib import Path
 from typing import Callable
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from clock import timed
+from measuring import emit, make_parser, parse
 
 from fairseq_sru.ops import recurrence, recurrence_ref
 
@@ -32,19 +27,17 @@ MIN_COPY = {"cpu": 0, "cuda": 2**28}  # numbers
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
+    options = parse(make_parser(__doc__))
     for shape in SHAPES[options.device]:
         for dtype in (torch.float32, torch.bfloat16):
-            for row in measure(shape, dtype, options.device, options.rounds):
-                print(json.dumps(row), flush=True)
+            for row in measure(shape, dtype, options):
+                emit(options, **row)
 
 
-def measure(shape, dtype, device, rounds) -> list[dict]:
+def measure(shape, dtype, options: argparse.Namespace) -> list[dict]:
     length, batch, size = shape
     torch.manual_seed(1)
+    device = options.device
     make = dict(device=device, dtype=dtype)
     u = torch.randn(length, batch, 3, size, **make, requires_grad=True)
     x = torch.randn(length, batch, size, **make, requires_grad=True)
@@ -68,20 +61,19 @@ def measure(shape, dtype, device, rounds) -> list[dict]:
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in cells}
     copies = []
-    for round_ in range(rounds + 1):
+    for round_ in range(options.rounds + 1):
         for name, cell in cells.items():
-            pair = forward_backward(cell, device)
+            pair = forward_backward(cell, options)
             if round_ > 0:
                 times[name].append(pair)
-        copies.append(timed(lambda: target.copy_(source), device))
+        copies.append(timed(lambda: target.copy_(source), options))
     copy_rate = 2 * source.nbytes / statistics.median(copies)
     rows = []
     for name, pairs in times.items():
         forward, backward = (statistics.median(values) for values in zip(*pairs))
         row = {
             "function": name, "length": length, "batch": batch, "size": size,
-            "precision": str(dtype).split(".")[1], "device": device,
-            "threads": torch.get_num_threads(),
+            "precision": str(dtype).split(".")[1],
             "forward_ms": round(1e3 * forward, 4), "backward_ms": round(1e3 * backward, 4),
         }
         if name == "ours":  # forward: u and x in, h and c out; backward: u, x, c, dh in, du, dx out
@@ -94,12 +86,12 @@ def measure(shape, dtype, device, rounds) -> list[dict]:
     return rows
 
 
-def forward_backward(cell: Callable, device: str) -> tuple[float, float]:
+def forward_backward(cell: Callable, options: argparse.Namespace) -> tuple[float, float]:
     result = []
-    forward = timed(lambda: result.append(cell()), device)
+    forward = timed(lambda: result.append(cell()), options)
     out, leaves = result[0]
     gradient = torch.ones_like(out)
-    return forward, timed(lambda: torch.autograd.grad(out, leaves, gradient), device)
+    return forward, timed(lambda: torch.autograd.grad(out, leaves, gradient), options)
 
 
 if __name__ == "__main__":
