@@ -214,3 +214,22 @@ def test_another_file_is_refused(tmp_path, monkeypatch):
         convert(monkeypatch, tmp_path / "other.pt", tmp_path / "out", "--vocabulary",
                 tmp_path / "words")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options_", [[], ["--no-weight-c", "--proj-size", "8"]])
+def test_sru_language_model_there_and_back(text, tmp_path, monkeypatch, options_):
+    run_command(
+        options.get_training_parser, fairseq_train.main, text, "--task", "srupp_language_modeling",
+        "--arch", "sru_lm_tiny", "--optimizer", "adam", "--lr", "0.01", "--tokens-per-sample", "16",
+        "--batch-size", "4", "--max-update", "10", "--cpu", "--num-workers", "0",
+        "--disable-validation", "--save-dir", tmp_path, *options_)
+    last, again = tmp_path / "checkpoint_last.pt", tmp_path / "again" / "checkpoint.pt"
+    first, second = tmp_path / "reference.pt", tmp_path / "reference2.pt"
+    convert(monkeypatch, last, first, "--to-reference", "--dict", text / "dict.txt")
+    convert(monkeypatch, first, again.parent, "--vocabulary", f"{first}.words")
+    convert(monkeypatch, again, second, "--to-reference")
+    assert same(*(torch.load(path, weights_only=True) for path in (first, second)))
+    assert same(*(torch.load(path, weights_only=True)["model"] for path in (last, again)))
+    before, after = evaluate(text, last), evaluate(text, again)
+    assert before == after
+    assert 0 < before["loss"] < 10

@@ -12,11 +12,23 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
 from fairseq_sru.checkpoints import read_checkpoint
-from fairseq_sru.convert.language_model import Vocabulary, from_reference, to_reference
+from fairseq_sru.convert.language_model import (
+    LanguageModel,
+    Vocabulary,
+    from_reference,
+    sru_from_reference,
+    to_reference,
+)
 from fairseq_sru.convert.layout import ConversionError
-from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
 from fairseq_sru.models.lm_config import SRUppLMConfig
+from fairseq_sru.models.sru_lm_config import SRULMConfig
 from fairseq_sru.tasks import StreamLanguageModelingTask
+
+MODELS = {
+    "srupp_lm": (SRUppLanguageModel, SRUppLMConfig),
+    "sru_lm": (SRULanguageModel, SRULMConfig),
+}
 
 
 def import_model(source: Path, target: Path, words: list[str], num_heads: int = 1) -> None:
@@ -31,7 +43,11 @@ def import_model(source: Path, target: Path, words: list[str], num_heads: int = 
     """
     state = torch.load(source, map_location="cpu", weights_only=True)
     vocabulary = Vocabulary.read(words)
-    model, cfg = from_reference(state, vocabulary, num_heads)
+    if {"rnn.rnn_lst.0.transform_module.weight", "rnn.rnn_lst.0.transform_module.0.weight"} & set(
+            state):
+        model, cfg = sru_from_reference(state, vocabulary)
+    else:
+        model, cfg = from_reference(state, vocabulary, num_heads)
     target.mkdir(parents=True, exist_ok=True)
     vocabulary.dictionary.save(str(target / "dict.txt"))
     _save(target / "checkpoint.pt", model, cfg, vocabulary.dictionary)
@@ -43,7 +59,7 @@ def export_model(
     """Write a state dict for the reference's scripts, and its vocabulary as ``target``.words.
 
     Args:
-        source: fairseq checkpoint of an ``srupp_lm``.
+        source: fairseq checkpoint of an ``srupp_lm`` or ``sru_lm``.
         dictionary: dict.txt of its data.
         words: the wanted vocabulary; default: all of the dictionary, in its order.
 
@@ -54,13 +70,15 @@ def export_model(
     own = Dictionary.load(str(dictionary))
     vocabulary = Vocabulary.whole(own) if words is None else Vocabulary.read(words, own)
     options = {} if state.get("cfg") is None else state["cfg"]["model"]
-    if not str(options.get("_name")).startswith("srupp_lm"):
-        raise ConversionError(f"{source} is not of an srupp_lm model")
-    known = {field.name for field in fields(SRUppLMConfig)}
-    cfg = SRUppLMConfig(**{name: value for name, value in options.items() if name in known})
+    name = next((name for name in MODELS if str(options.get("_name")).startswith(name)), None)
+    if name is None:
+        raise ConversionError(f"{source} is not of an srupp_lm or sru_lm model")
+    kind, config = MODELS[name]
+    known = {field.name for field in fields(config)}
+    cfg = config(**{name: value for name, value in options.items() if name in known})
     task = StreamLanguageModelingTask(OmegaConf.create(state["cfg"]["task"]), own)
     task.load_state_dict(state.get("task_state", {}))
-    model = SRUppLanguageModel.build_model(cfg, task)
+    model = kind.build_model(cfg, task)
     model.to(next(iter(state["model"].values())).dtype)
     model.load_state_dict(state["model"], strict=True)
     torch.save(to_reference(model, vocabulary), target)
@@ -69,18 +87,19 @@ def export_model(
 
 
 def _save(
-    path: Path, model: SRUppLanguageModel, cfg: SRUppLMConfig, dictionary: Dictionary
+    path: Path, model: LanguageModel, cfg: SRUppLMConfig | SRULMConfig, dictionary: Dictionary
 ) -> None:
     """A checkpoint as if fairseq-train had written it before the first update."""
     adaptive = cfg.adaptive_cutoff is not None
-    command = ["data", "--task", "srupp_language_modeling", "--arch", "srupp_lm", "--criterion",
+    name = next(name for name, (kind, _) in MODELS.items() if isinstance(model, kind))
+    command = ["data", "--task", "srupp_language_modeling", "--arch", name, "--criterion",
                "adaptive_loss" if adaptive else "cross_entropy"]
     args = options.parse_args_and_arch(options.get_training_parser(), command)
     full = convert_namespace_to_omegaconf(args)
     task = StreamLanguageModelingTask(full.task, dictionary)
     container = OmegaConf.to_container(full, resolve=True, enum_to_str=True)
-    own = {field.name: getattr(cfg, field.name) for field in fields(SRUppLMConfig)}
-    container["model"].update(own, _name="srupp_lm", layer_norm=str(cfg.layer_norm))
+    own = {field.name: getattr(cfg, field.name) for field in fields(cfg)}
+    container["model"].update(own, _name=name, layer_norm=str(cfg.layer_norm))
     torch.save({
         "args": None,
         "cfg": container,

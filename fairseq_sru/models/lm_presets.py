@@ -47,12 +47,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         hidden_size=640,
         proj_size=160,
         layers=4,
-        share_decoder_input_output_embed=True,
-        dropout=0.4,
+        adaptive_cutoff="2000,10000",
+        adaptive_factor=1.0,
+        dropout=0.25,
         attention_dropout=0.1,
         alpha_init=1.0,
     ),
-    "srupp_lm_bytes": dict(hidden_size=512, proj_size=128, layers=6, dropout=0.1, alpha_init=1.0),
+    "srupp_lm_bytes": dict(hidden_size=512, proj_size=128, layers=6, dropout=0.0, alpha_init=1.0),
     "srupp_lm_tiny": dict(
         embed_dim=16, hidden_size=32, proj_size=8, num_heads=2, layers=2, alpha_init=1.0
     ),
