@@ -14,7 +14,7 @@ else
   train=(--rounds 1 --batches 1 --max-tokens 64 --types 99 99 --precisions float32)
   generate=(--rounds 1 --batch 2 --length 4 --types 99 99 --precisions float32)
   lm=(--rounds 1 --batch 2 --segment 16 --precisions float32)
-  layer=(--rounds 1 --shapes 8,2,64,16)
+  layer=(--rounds 1 --shapes 8,2,512,128)
 fi
 
 step install 150 bash "$HERE/install.sh"
