@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from fairseq_sru.modules import SRU, SRUpp
+from fairseq_sru.modules import SRU, SRUpp, SRUppLayer
 from fairseq_sru.modules.srupp import attention_layers
 
 
@@ -225,3 +225,44 @@ def test_modules_do_not_need_fairseq():
                "print(SRU(4, 4)(torch.zeros(3, 2, 4))[0].shape)")
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "[3, 2, 4]" in out.stdout, out.stderr
+
+
+def test_checkpointing_changes_nothing_but_memory():
+    options = dict(dropout=0.3, attn_dropout=0.2, alpha=1.0)
+    plain = SRUpp(12, 12, 8, 3, **options).double()
+    saving = SRUpp(12, 12, 8, 3, **options, checkpoint=True).double()
+    saving.load_state_dict(plain.state_dict())
+    x = torch.randn(9, 4, 12, dtype=torch.float64)
+    kept, gradients = [], []
+    for stack in (plain, saving):
+        torch.manual_seed(5)
+        sizes = []
+
+        def count(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            out = stack(x, causal=True)
+        kept.append(sum(sizes))
+        (out.h.sum() + out.c.pow(2).sum()).backward()
+        gradients.append([p.grad for p in stack.parameters()])
+    for first, second in zip(*gradients):
+        torch.testing.assert_close(first, second, atol=1e-12, rtol=1e-12)
+    assert kept[1] < kept[0] / 4
+
+
+def test_layers_compile_whole():
+    torch.manual_seed(6)
+    layer = SRUppLayer(8, 8, 4, alpha=1.0).double()
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    for length, batch in ((5, 3), (7, 2)):
+        x = torch.randn(length, batch, 8, dtype=torch.float64)
+        results = []
+        for run in (layer, compiled):
+            layer.zero_grad()
+            h, c, _ = run(x)
+            (h.sum() + c.sum()).backward()
+            results.append([h, c, *(p.grad for p in layer.parameters())])
+        for first, second in zip(*results):
+            torch.testing.assert_close(first, second, atol=1e-12, rtol=1e-12)

@@ -11,7 +11,8 @@ from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
 
 from fairseq_sru.models.config import SRUppConfig
-from fairseq_sru.models.encoder import EncoderOut, build_stack, expand, source
+from fairseq_sru.models.encoder import EncoderOut, expand, source
+from fairseq_sru.models.stack import build_stack
 from fairseq_sru.modules.srupp import attention_layers
 from fairseq_sru.ops import Linear, dropout
 from fairseq_sru.state import DecodingState
@@ -38,7 +39,7 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         self.output_dropout = cfg.output_dropout
         self.max_target_positions = cfg.max_target_positions
         self.stack = build_stack(
-            cfg, cfg.hidden_size, cfg.decoder_layers, cfg.decoder_attention)
+            cfg, cfg.embed_dim, cfg.decoder_layers, cfg.decoder_attention, cfg.attention_dropout)
         attending = attention_layers(cfg.decoder_attention, cfg.decoder_layers)
         self.alignment_layer = max(attending) - 1 if attending else None
         self.need_attention = False

@@ -10,7 +10,7 @@ from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
 from fairseq_sru.models.config import SRUppConfig
-from fairseq_sru.modules import SRUpp
+from fairseq_sru.models.stack import build_stack
 from fairseq_sru.ops import dropout
 
 EncoderOut = Dict[str, List[Tensor]]
@@ -36,8 +36,8 @@ class SRUppEncoder(FairseqEncoder):
         self.embedding_dropout = cfg.embedding_dropout
         self.max_source_positions = cfg.max_source_positions
         self.stack = build_stack(
-            cfg, cfg.hidden_size // directions, cfg.encoder_layers, cfg.encoder_attention,
-            cfg.encoder_bidirectional)
+            cfg, cfg.embed_dim, cfg.encoder_layers, cfg.encoder_attention, cfg.attention_dropout,
+            cfg.hidden_size // directions, cfg.encoder_bidirectional)
         self.output_norm = (
             None if cfg.no_encoder_output_norm else nn.LayerNorm(self.stack.output_size)
         )
@@ -75,29 +75,6 @@ class SRUppEncoder(FairseqEncoder):
 
     def max_positions(self) -> int:
         return self.max_source_positions
-
-
-def build_stack(
-    cfg: SRUppConfig, hidden_size: int, num_layers: int, attention: str, bidirectional: bool = False
-) -> SRUpp:
-    """The SRU++ layers of an encoder or decoder, input projection included."""
-    return SRUpp(
-        cfg.embed_dim,
-        hidden_size,
-        cfg.proj_size,
-        num_layers,
-        attention=attention,
-        num_heads=cfg.num_heads,
-        alpha=cfg.alpha_init,
-        bidirectional=bidirectional,
-        dropout=cfg.dropout,
-        attn_dropout=cfg.attention_dropout,
-        attn_layer_norm=not cfg.no_attention_norm,
-        layer_norm=None if str(cfg.layer_norm) == "none" else str(cfg.layer_norm),
-        highway_bias=cfg.highway_bias,
-        rescale=cfg.rescale,
-        project_input=True,
-    )
 
 
 def expand(encoder_out: EncoderOut) -> EncoderOut:

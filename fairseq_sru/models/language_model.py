@@ -16,6 +16,7 @@ from fairseq_sru.models.lm_decoder import LMDecoder, default
 from fairseq_sru.models.lm_presets import PRESETS
 from fairseq_sru.models.presets import register_presets
 from fairseq_sru.models.sru_lm_config import SRULMConfig
+from fairseq_sru.models.stack import build_stack
 from fairseq_sru.modules import SRU, SRUpp
 from fairseq_sru.modules.sru import SRUState
 from fairseq_sru.state import DecodingState, StreamMemory, StreamState
@@ -32,22 +33,8 @@ class SRUppLMDecoder(LMDecoder):
         self.generation_context = cfg.generation_context
 
     def build_stack(self, cfg: SRUppLMConfig, input_size: int) -> SRUpp:
-        return SRUpp(
-            input_size,
-            cfg.hidden_size,
-            cfg.proj_size,
-            cfg.layers,
-            attention=cfg.attention,
-            num_heads=cfg.num_heads,
-            alpha=cfg.alpha_init,
-            dropout=cfg.dropout,
-            attn_dropout=default(cfg.attention_dropout, cfg.dropout),
-            attn_layer_norm=not cfg.no_attention_norm,
-            layer_norm=None if str(cfg.layer_norm) == "none" else str(cfg.layer_norm),
-            highway_bias=cfg.highway_bias,
-            rescale=cfg.rescale,
-            project_input=True,
-        )
+        return build_stack(
+            cfg, input_size, cfg.layers, cfg.attention, default(cfg.attention_dropout, cfg.dropout))
 
     def read_segment(
         self, x: Tensor, pad: Tensor | None, before: StreamState | None, memory: StreamMemory | None

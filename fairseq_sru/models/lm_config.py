@@ -3,13 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from fairseq.dataclass import FairseqDataclass
-
-from fairseq_sru.models.config import ATTENTION_HELP, LAYER_NORM_CHOICES
+from fairseq_sru.models.config import ATTENTION_HELP, StackConfig
 
 
 @dataclass
-class SRUppLMConfig(FairseqDataclass):
+class SRUppLMConfig(StackConfig):
     """Sizes default to those of the paper's 42M enwik8 model (table 2)."""
 
     embed_dim: Optional[int] = field(
@@ -19,12 +17,8 @@ class SRUppLMConfig(FairseqDataclass):
     )
     hidden_size: int = field(default=1920, metadata={"help": "d, size of every layer's output"})
     proj_size: int = field(default=480, metadata={"help": "d', attention size"})
-    num_heads: int = field(default=1, metadata={"help": "attention heads; divides --proj-size"})
     layers: int = field(default=10, metadata={"help": "number of layers"})
     attention: str = field(default="all", metadata={"help": ATTENTION_HELP})
-    dropout: float = field(
-        default=0.1, metadata={"help": "dropout of Wo's input and of the recurrence"}
-    )
     attention_dropout: Optional[float] = field(
         default=None, metadata={"help": "dropout of attention weights; default: --dropout"}
     )
@@ -33,15 +27,6 @@ class SRUppLMConfig(FairseqDataclass):
     )
     output_dropout: Optional[float] = field(
         default=None, metadata={"help": "dropout of the last layer's output; default: --dropout"}
-    )
-    alpha_init: float = field(default=0.0, metadata={"help": "start value of alpha"})
-    highway_bias: float = field(default=-2.0, metadata={"help": "start value of b_r"})
-    rescale: bool = field(
-        default=False, metadata={"help": "scale the highway input by sqrt(1 + 2 exp(b_r))"}
-    )
-    no_attention_norm: bool = field(default=False, metadata={"help": "no layer norm before Wo"})
-    layer_norm: LAYER_NORM_CHOICES = field(
-        default="none", metadata={"help": "layer norm of whole layers"}
     )
     share_decoder_input_output_embed: bool = field(
         default=False, metadata={"help": "tie the output to the embedding"}

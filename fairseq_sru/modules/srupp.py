@@ -6,6 +6,7 @@ from typing import NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fairseq_sru.modules.sru import Recurrence, check_input, check_sizes, layer_norms, post_norm
 from fairseq_sru.ops.attention import additive, attention, attention_mask
@@ -178,6 +179,8 @@ class SRUpp(nn.Module):
         attention: which layers attend, see :func:`attention_layers`.
         project_input: if input_size is not D, map the input to D first (no bias).
         dropout: of Wo's input and of the recurrence.
+        checkpoint: in training keep only the layers' inputs, and compute the rest anew in the
+            backward pass.
         others: see :class:`SRUppLayer`.
 
     Raises:
@@ -205,8 +208,10 @@ class SRUpp(nn.Module):
         rescale: bool = False,
         weight_c: bool = True,
         project_input: bool = False,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpoint = checkpoint
         check_sizes(input_size=input_size, hidden_size=hidden_size, proj_size=proj_size,
                     num_layers=num_layers, num_heads=num_heads)
         if proj_size % num_heads:
@@ -285,8 +290,8 @@ class SRUpp(nn.Module):
         inputs, cells, weights = [], [], []
         for i, layer in enumerate(self.layers):
             inputs.append(x)
-            x, c, w = layer(
-                x, None if c0 is None else c0[i], pad, attn_mask, contexts[i], need_weights)
+            x, c, w = self._run(
+                layer, x, None if c0 is None else c0[i], pad, attn_mask, contexts[i], need_weights)
             cells.append(c)
             weights.append(w)
         return SRUppOutput(x, torch.stack(cells), inputs, weights)
@@ -335,6 +340,11 @@ class SRUpp(nn.Module):
                 x, state.cells[i], state.caches[i], mask, need_weights)
             weights.append(w)
         return x, weights
+
+    def _run(self, layer: SRUppLayer, *args) -> tuple[Tensor, Tensor, Tensor | None]:
+        if self.checkpoint and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, *args, use_reentrant=False)
+        return layer(*args)
 
     def _contexts(
         self, context: Tensor | Sequence[Tensor] | None

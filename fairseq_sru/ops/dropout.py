@@ -26,9 +26,18 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     """
     if not training or p == 0.0:
         return x
-    if not (COMPILED and x.device.type == "cpu" and x.dtype in _KERNEL_TYPES and 0 < p < 1):
+    if not 0 < p < 1 or not _kernel_fits(x):
         return F.dropout(x, p)
     return torch.ops.fairseq_sru.dropout(x, p, int(torch.randint(2**63 - 1, ())))
+
+
+def _kernel_fits(x: Tensor) -> bool:
+    return (
+        COMPILED
+        and x.device.type == "cpu"
+        and x.dtype in _KERNEL_TYPES
+        and not torch.compiler.is_compiling()
+    )
 
 
 if COMPILED:
