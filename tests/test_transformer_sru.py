@@ -71,6 +71,15 @@ def test_iwslt_size():
     assert abs(millions("transformer_sru_iwslt_de_en", 10000) / plain - 1) < 0.1
 
 
+def test_multi30k_size():
+    sizes = dict(
+        encoder_layers=4, decoder_layers=4, encoder_embed_dim=128, decoder_embed_dim=128,
+        encoder_ffn_embed_dim=256, decoder_ffn_embed_dim=256, encoder_attention_heads=4,
+        decoder_attention_heads=4, share_all_embeddings=True)
+    plain = millions("transformer", 8000, **sizes)
+    assert abs(millions("transformer_sru_multi30k", 8000) / plain - 1) < 0.01
+
+
 def test_the_feed_forward_is_an_sru_and_a_linear_map():
     """final_layer_norm(x + W SRU(x) + b), attention aside."""
     layer = build().encoder.layers[1]

@@ -244,6 +244,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         sru_dropout=0.3,
         share_decoder_input_output_embed=True,
     ),
+    # of the size of the Transformer in examples/multi30k
+    "transformer_sru_multi30k": dict(
+        encoder_layers=4,
+        decoder_layers=4,
+        encoder_embed_dim=128,
+        encoder_ffn_embed_dim=128,
+        decoder_ffn_embed_dim=128,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        dropout=0.2,
+        share_all_embeddings=True,
+    ),
     "transformer_sru_tiny": dict(
         encoder_layers=2,
         decoder_layers=2,

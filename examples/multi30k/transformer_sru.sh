@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Transformer with SRU in place of its feed-forward layers, or with MODEL=transformer the plain one
+# of the same size: same batches, same optimizer.
+# Both go to $OUT/$MODEL: evaluate by RUN=runs/multi30k/transformer_sru bash evaluate.sh
+# UPDATES: how long (default 2500). Arguments are passed on to fairseq-train.
+source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
+
+MODEL=${MODEL:-transformer_sru}
+UPDATES=${UPDATES:-2500}
+WARMUP=400
+case $MODEL in
+  transformer_sru) arch=(--arch transformer_sru_multi30k) ;;
+  transformer)
+    arch=(--arch transformer --encoder-layers 4 --decoder-layers 4
+      --encoder-attention-heads 4 --decoder-attention-heads 4
+      --encoder-embed-dim 128 --decoder-embed-dim 128
+      --encoder-ffn-embed-dim 256 --decoder-ffn-embed-dim 256
+      --share-all-embeddings --dropout 0.2)
+    ;;
+  *) echo "MODEL=$MODEL: transformer_sru or transformer" >&2; exit 1 ;;
+esac
+
+mkdir -p "$OUT/$MODEL"
+"$PYTHON" "$ROOT/benchmarks/clocked_train.py" "$OUT/binary" --user-dir "$ROOT/fairseq_sru" \
+  "${arch[@]}" --source-lang de --target-lang en \
+  --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+  --optimizer adam --adam-betas '(0.9, 0.98)' \
+  --lr 3e-3 --lr-scheduler cosine --warmup-updates $WARMUP \
+  --lr-period-updates $((UPDATES - WARMUP)) --max-update "$UPDATES" \
+  --max-tokens 2048 --seed 1 --num-workers 0 \
+  --save-dir "$OUT/$MODEL/checkpoints" --keep-last-epochs 5 \
+  --log-format json --log-file "$OUT/$MODEL/train.log" --log-interval 50 --no-progress-bar \
+  $(device train) "$@"
