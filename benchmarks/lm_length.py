@@ -7,7 +7,8 @@ every 5th and in none:
   fairseq-eval-lm does with our task; as many are in memory at the start
 - at once: each token sees all before it (attention up to --full-limit tokens)
 
-and "recurrence": the operator alone, at the model's width. Lengths take turns. Prints a JSON line
+and "recurrence": the operator alone, at the model's width, over as many rows as make the tokens of
+the longest length, so that all read as much memory. Lengths take turns. Prints a JSON line
 for each with microseconds per token (median over rounds), their ratio to those of the shortest
 length, the peak of memory during the pass besides the model, and the state it leaves.
 
@@ -30,6 +31,7 @@ from fairseq_sru.ops import recurrence
 from fairseq_sru.state import StreamMemory
 
 SHORTEST_RUN = 4096  # tokens: shorter texts are read several times while the clock runs
+
 
 def passes(
     model: SRUppLanguageModel, attention: str, tokens: torch.Tensor, options: argparse.Namespace
@@ -58,10 +60,10 @@ def passes(
 
 
 def recurrence_alone(
-    length: int, width: int, precision: torch.dtype, device: str
+    length: int, rows: int, width: int, precision: torch.dtype, device: str
 ) -> Callable[[], None]:
-    u = torch.randn(length, 1, 3, width, device=device, dtype=precision)
-    x = torch.randn(length, 1, width, device=device, dtype=precision)
+    u = torch.randn(length, rows, 3, width, device=device, dtype=precision)
+    x = torch.randn(length, rows, width, device=device, dtype=precision)
     v, b = torch.randn(2, 2, width, device=device)
 
     return lambda: recurrence(u, x, v, b)
@@ -118,19 +120,23 @@ def main() -> None:
             for reading, run in passes(model, attention, text[:, :length], options).items():
                 functions.setdefault((attention, reading), {})[length] = run
     width = model.decoder.stack.output_size
+    longest = max(options.lengths)
     functions["recurrence", "at once"] = {
-        length: recurrence_alone(length, width, precision, options.device)
+        length: recurrence_alone(length, longest // length, width, precision, options.device)
         for length in options.lengths
     }
     for (attention, reading), runs in functions.items():
-        seconds = taking_turns({n: repeated(run, n) for n, run in runs.items()}, options)
-        per_token = {n: statistics.median(s) / max(n, SHORTEST_RUN) for n, s in seconds.items()}
+        alone = attention == "recurrence"
+        timed = runs if alone else {n: repeated(run, n) for n, run in runs.items()}
+        tokens = {n: longest // n * n if alone else max(n, SHORTEST_RUN) for n in runs}
+        seconds = taking_turns(timed, options)
+        per_token = {n: statistics.median(s) / tokens[n] for n, s in seconds.items()}
         for length, run in runs.items():
             peak = peak_bytes(run, options.device)
             emit(options, attention=attention, reading=reading, length=length, size=options.size,
                  precision=options.precision, us_per_token=round(1e6 * per_token[length], 2),
                  ratio_to_shortest=round(per_token[length] / per_token[min(runs)], 2),
-                 peak_mb=round(peak / 1e6, 2), peak_bytes_per_token=round(peak / length),
+                 peak_mb=round(peak / 1e6, 2), peak_bytes_per_token=round(peak / (tokens[length] if alone else length)),
                  **({"state_mb": round(run() / 1e6, 3)} if reading == "segments" else {}))
 
 
