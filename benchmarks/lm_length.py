@@ -133,10 +133,11 @@ def main() -> None:
         per_token = {n: statistics.median(s) / tokens[n] for n, s in seconds.items()}
         for length, run in runs.items():
             peak = peak_bytes(run, options.device)
+            per_pass = tokens[length] if alone else length
             emit(options, attention=attention, reading=reading, length=length, size=options.size,
                  precision=options.precision, us_per_token=round(1e6 * per_token[length], 2),
                  ratio_to_shortest=round(per_token[length] / per_token[min(runs)], 2),
-                 peak_mb=round(peak / 1e6, 2), peak_bytes_per_token=round(peak / (tokens[length] if alone else length)),
+                 peak_mb=round(peak / 1e6, 2), peak_bytes_per_token=round(peak / per_pass),
                  **({"state_mb": round(run() / 1e6, 3)} if reading == "segments" else {}))
 
 

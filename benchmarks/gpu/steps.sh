@@ -45,7 +45,7 @@ measure() {
 run_step() {
   local name=$1 limit=$2 output=$3 start=$SECONDS status=0
   shift 3
-  [[ $DEVICE == cuda ]] || limit=$((10 * limit))
+  [[ $DEVICE == cuda ]] || limit=$((30 * limit))
   echo "== $name: $*" | tee -a "$LOG"
   timeout --kill-after 5 "$limit" "$@" >> "$output" 2>> "$LOG" || status=$?
   ((status == 0)) || failed+=("$name")

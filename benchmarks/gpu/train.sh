@@ -15,7 +15,7 @@ RECIPE=examples/multi30k
 
 options=(--stop-time-hours "$(awk "BEGIN { print $MINUTES / 60 }")")
 if [[ $DEVICE == cpu ]]; then
-  options=(--train-subset valid --valid-subset test --max-epoch 1)
+  options=(--train-subset test --max-epoch 1)
   export AVERAGE=1
 fi
 rm -rf "$WORK"
