@@ -37,8 +37,9 @@ def machine() -> list[dict]:
 
 
 def rows(path: Path) -> list[dict]:
-    """The complete lines of a file; a step out of time leaves half a line."""
-    return [json.loads(line) for line in path.open() if line.endswith("\n")]
+    """The complete lines of a file, for a table; a step out of time leaves half a line."""
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line.replace("|", r"\\|")) for line in lines]
 
 
 def beside_peers(rows: list[dict]) -> list[dict]:
