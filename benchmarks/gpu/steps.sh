@@ -13,7 +13,12 @@ cd "$ROOT"
 
 export DEVICE=${DEVICE:-cuda}
 case $DEVICE in
-  cuda) ;;
+  cuda)
+    "${PYTHON:-python3}" -c "import sys, torch; sys.exit(not torch.cuda.is_available())" || {
+      echo "PyTorch of ${PYTHON:-python3} sees no GPU; DEVICE=cpu tries the scripts without" >&2
+      exit 1
+    }
+    ;;
   cpu) export CUDA_VISIBLE_DEVICES= ;;
   *) echo "DEVICE=$DEVICE: use cuda or cpu" >&2; exit 2 ;;
 esac

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Train srupp_multi30k and fairseq's Transformer of the same size for the same time on a GPU, and
 # score both, in less than ten minutes. Both multiply in bfloat16. See README.md.
-# MINUTES   of training, each (default 2.5)
+# MINUTES   of training, each (default 2.3)
 # UPDATES   of srupp_multi30k, whose learning rate is 0 then (default: the recipe's)
 # MULTI30K  folder of Multi30k's .gz files (default runs/multi30k-raw)
 # WORK      checkpoints and translations (default runs/gpu-multi30k)
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
 export MULTI30K=${MULTI30K:-$ROOT/runs/multi30k-raw}
-MINUTES=${MINUTES:-2.5}
+MINUTES=${MINUTES:-2.3}
 WORK=${WORK:-$ROOT/runs/gpu-multi30k}
 PEER=$WORK/transformer # its checkpoints as evaluate.sh expects them
 RECIPE=examples/multi30k
