@@ -83,3 +83,14 @@ def test_presets_train_resume_and_are_scored(data, tmp_path, name):  # noqa: F81
     state = torch.load(path, weights_only=True)
     assert state["optimizer_history"][-1]["num_updates"] == 20
     assert evaluate(data, path, "--eval-context", "8") < first
+
+
+@pytest.mark.parametrize("missing", ["generation_context", "srupp_compile", "tie_adaptive_proj"])
+def test_a_checkpoint_older_than_an_option_is_read(data, tmp_path, missing):  # noqa: F811
+    path = train(data, tmp_path, "--arch", "srupp_lm_tiny", "--max-update", "2",
+                 "--disable-validation")
+    expected = evaluate(data, path)
+    state = torch.load(path, weights_only=True)
+    del state["cfg"]["model"][missing]
+    torch.save(state, path)
+    assert evaluate(data, path) == expected
