@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Loss and perplexity on the test set; of bytes, "Loss (base 2)" is bits per character.
 # LEVEL, MODEL  as for train.sh
-# CONTEXT       tokens that a token sees before itself (default 280 words, 1024 bytes)
+# CONTEXT       tokens that a token sees before itself; of the Transformer, its window (default 280
+#               words; 1024 bytes, 512 of the Transformer)
 # Arguments are passed on to fairseq-eval-lm.
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 LEVEL=${LEVEL:-word}
 MODEL=${MODEL:-srupp}
-case $LEVEL in
-  word) context=280 ;;
-  byte) context=1024 ;;
+case $LEVEL-$MODEL in
+  word-*) context=280 ;;
+  byte-transformer) context=512 ;;
+  byte-*) context=1024 ;;
   *) echo "LEVEL=$LEVEL: word or byte" >&2; exit 1 ;;
 esac
 CONTEXT=${CONTEXT:-$context}
