@@ -183,6 +183,20 @@ def evaluate(text, checkpoint):
         "--task", "srupp_language_modeling", "--tokens-per-sample", "16", "--batch-size", "2")
 
 
+def assert_there_and_back(text, folder, monkeypatch):
+    """The model trained in ``folder``, to the reference and back: the same bits and loss."""
+    last, again = folder / "checkpoint_last.pt", folder / "again" / "checkpoint.pt"
+    first, second = folder / "reference.pt", folder / "reference2.pt"
+    convert(monkeypatch, last, first, "--to-reference", "--dict", text / "dict.txt")
+    convert(monkeypatch, first, again.parent, "--vocabulary", f"{first}.words")
+    convert(monkeypatch, again, second, "--to-reference")
+    assert same(*(torch.load(path, weights_only=True) for path in (first, second)))
+    assert same(*(torch.load(path, weights_only=True)["model"] for path in (last, again)))
+    before, after = evaluate(text, last), evaluate(text, again)
+    assert before == after
+    assert 0 < before["loss"] < 10
+
+
 @pytest.mark.parametrize("choice", [
     ["--criterion", "cross_entropy"],
     ["--criterion", "adaptive_loss", "--adaptive-cutoff", "8,16", "--embed-dim", "16",
@@ -196,15 +210,7 @@ def test_a_trained_model_exported_and_imported_has_the_same_loss(
         "--arch", "srupp_lm_tiny", "--num-heads", "1", "--embed-dim", "32", "--optimizer", "radam",
         "--lr", "0.01", "--tokens-per-sample", "16", "--batch-size", "4", "--max-update", "10",
         "--cpu", "--num-workers", "0", "--disable-validation", "--save-dir", tmp_path, *choice)
-    last, again = tmp_path / "checkpoint_last.pt", tmp_path / "again" / "checkpoint.pt"
-    first, second = tmp_path / "reference.pt", tmp_path / "reference2.pt"
-    convert(monkeypatch, last, first, "--to-reference", "--dict", text / "dict.txt")
-    convert(monkeypatch, first, again.parent, "--vocabulary", f"{first}.words")
-    convert(monkeypatch, again, second, "--to-reference")
-    assert same(*(torch.load(path, weights_only=True) for path in (first, second)))
-    assert same(*(torch.load(path, weights_only=True)["model"] for path in (last, again)))
-    before, after = evaluate(text, last), evaluate(text, again)
-    assert before == after and 0 < before["loss"] < 10
+    assert_there_and_back(text, tmp_path, monkeypatch)
 
 
 def test_another_file_is_refused(tmp_path, monkeypatch):
@@ -223,13 +229,4 @@ def test_sru_language_model_there_and_back(text, tmp_path, monkeypatch, options_
         "--arch", "sru_lm_tiny", "--optimizer", "adam", "--lr", "0.01", "--tokens-per-sample", "16",
         "--batch-size", "4", "--max-update", "10", "--cpu", "--num-workers", "0",
         "--disable-validation", "--save-dir", tmp_path, *options_)
-    last, again = tmp_path / "checkpoint_last.pt", tmp_path / "again" / "checkpoint.pt"
-    first, second = tmp_path / "reference.pt", tmp_path / "reference2.pt"
-    convert(monkeypatch, last, first, "--to-reference", "--dict", text / "dict.txt")
-    convert(monkeypatch, first, again.parent, "--vocabulary", f"{first}.words")
-    convert(monkeypatch, again, second, "--to-reference")
-    assert same(*(torch.load(path, weights_only=True) for path in (first, second)))
-    assert same(*(torch.load(path, weights_only=True)["model"] for path in (last, again)))
-    before, after = evaluate(text, last), evaluate(text, again)
-    assert before == after
-    assert 0 < before["loss"] < 10
+    assert_there_and_back(text, tmp_path, monkeypatch)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, USER_DIR, run_fairseq, run_python
 from fairseq.data import Dictionary
+from test_language_model import close, log_probs, variant_id
 from test_stream_task import assert_same_model, data, evaluate, train  # noqa: F401  (a fixture)
 
 from fairseq_sru.convert import ConversionError
@@ -66,10 +67,6 @@ def build(preset="sru_lm_tiny", **options):
     return make_model(SRULMConfig(**{**PRESETS[preset], **options}), VOCABULARY).double().eval()
 
 
-def variant_id(options):
-    return "-".join(f"{k}={v}" for k, v in options.items()) or "plain"
-
-
 variants = pytest.mark.parametrize("options", VARIANTS, ids=variant_id)
 
 
@@ -78,18 +75,8 @@ def tokens(rows, length, seed=0):
     return torch.randint(4, VOCABULARY, (rows, length), generator=generator)
 
 
-def log_probs(model, output):
-    if model.decoder.adaptive_softmax is not None:
-        return model.decoder.adaptive_softmax.get_log_prob(output[0], None)
-    return output[0].log_softmax(-1)
-
-
 def score(model, text, **kwargs):
     return log_probs(model, model(text, **kwargs))
-
-
-def close(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
