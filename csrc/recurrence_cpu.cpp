@@ -15,32 +15,40 @@ namespace {
 constexpr int64_t kTile = 512;      // most channels of one column
 constexpr int64_t kSmallTile = 64;  // their divisor: whole vectors of any type and instruction set
 constexpr size_t kGroup = 16;       // columns swept through time together
-constexpr int64_t kItems = 4;       // least columns per thread, where channels can be divided
+constexpr int64_t kItems = 4;       // rows per thread below which their channels are divided
 
 // What a thread reads and writes in place of absent tensors.
 template <typename T>
 struct Absent {
-  std::array<State<T>, kTile> zero{}, one, grad_mask{};
+  std::array<State<T>, kTile> zero{}, one;
   std::array<T, kTile> highway{}, grad_highway;
   Absent() { one.fill(1); }
 };
 
-// How channels are cut into columns: as long as possible, yet enough to keep every thread busy.
-// Cuts fall on whole vectors, so results do not depend on them.
+// How channels are cut into columns: as long as possible, yet as many for every thread. Cuts fall
+// on whole vectors, so results do not depend on them.
 struct Tiling {
   int64_t batch, directions, width, tile, tiles;  // width, tiles: of one direction
 
   template <typename T>
   explicit Tiling(const Inputs<T>& in)
       : batch(in.batch), directions(in.bidirectional ? 2 : 1), width(in.width / directions) {
-    const int64_t wanted = divide(kItems * at::get_num_threads(), batch * directions);
-    tile = std::min(kTile, divide(divide(width, wanted), kSmallTile) * kSmallTile);
+    const int64_t threads = at::get_num_threads();
+    const int64_t parts = batch * directions < kItems * threads ? threads : 1;
+    tile = std::min(kTile, divide(divide(width, parts), kSmallTile) * kSmallTile);
     tiles = divide(width, tile);
   }
 
   int64_t columns() const { return batch * directions * tiles; }
 
   static int64_t divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+};
+
+// What the backward pass sums up over time for a column. A thread keeps its own: in the gradients
+// themselves, its neighbour's prefetching would fetch the lines it writes at every step.
+template <typename S>
+struct Sums {
+  std::array<S, kTile> c, mask, v_f, v_r, b_f, b_r;
 };
 
 // Adjacent channels of one batch element and one direction.
@@ -119,7 +127,8 @@ SRU_INLINE void forward_row(
 
 template <typename T>
 SRU_INLINE void backward_row(
-    const Backward<T>& a, const Column<T>& column, Absent<T>& absent, int64_t step) {
+    const Backward<T>& a, const Column<T>& column, Absent<T>& absent, Sums<State<T>>& sums,
+    int64_t step) {
   using S = State<T>;
   const int64_t n = column.size;
   T* grad_u0 = column.u(a, a.grad_u, step);
@@ -142,27 +151,21 @@ SRU_INLINE void backward_row(
   const S* c = column.row(a, a.c, step);
   const S* prev = step == 0 ? column.c0 : column.row(a, a.c, step - 1);
   const T* grad_h = column.row(a, a.grad_h, step);
-  S* grad_c = column.state(a, a.grad_c0);
-  S* grad_mask = a.grad_mask_c ? column.state(a, a.grad_mask_c) : absent.grad_mask.data();
-  S* grad_v_f = a.grad_gates + column.b * 4 * a.width + column.channel;
-  S* grad_v_r = grad_v_f + a.width;
-  S* grad_b_f = grad_v_r + a.width;
-  S* grad_b_r = grad_b_f + a.width;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const StepGrad<S> grad = backward_step(
         column.gates(i), column.mask[i], load(u0 + i), load(u1 + i), load(u2 + i),
-        scale * load(s + i), prev[i], c[i], load(grad_h + i), grad_c[i]);
+        scale * load(s + i), prev[i], c[i], load(grad_h + i), sums.c[i]);
     store(grad_u0 + i, grad.u0);
     store(grad_u1 + i, grad.u1);
     store(grad_u2 + i, grad.u2);
     store(grad_s + i, scale * grad.s);
-    grad_c[i] = grad.prev;
-    grad_mask[i] += grad.mask;
-    grad_v_f[i] += grad.u0 * prev[i];
-    grad_v_r[i] += grad.u1 * prev[i];
-    grad_b_f[i] += grad.u0;
-    grad_b_r[i] += grad.u1;
+    sums.c[i] = grad.prev;
+    sums.mask[i] += grad.mask;
+    sums.v_f[i] += grad.u0 * prev[i];
+    sums.v_r[i] += grad.u1 * prev[i];
+    sums.b_f[i] += grad.u0;
+    sums.b_r[i] += grad.u1;
   }
 }
 
@@ -185,19 +188,28 @@ template <typename T>
 SRU_INLINE void sweep(
     const Backward<T>& a, const std::vector<Column<T>>& columns, Absent<T>& absent) {
   using S = State<T>;
-  for (const Column<T>& column : columns) {
-    const S* grad_c_last = column.state(a, a.grad_c_last);
-    std::copy(grad_c_last, grad_c_last + column.size, column.state(a, a.grad_c0));
-    if (a.grad_mask_c) {
-      std::fill_n(column.state(a, a.grad_mask_c), column.size, S(0));
-    }
-    for (int64_t i = 0; i < 4; ++i) {
-      std::fill_n(a.grad_gates + (column.b * 4 + i) * a.width + column.channel, column.size, S(0));
-    }
+  std::vector<Sums<S>> sums(columns.size());
+  for (size_t i = 0; i < columns.size(); ++i) {
+    std::copy_n(columns[i].state(a, a.grad_c_last), columns[i].size, sums[i].c.data());
   }
   for (int64_t step = a.length - 1; step >= 0; --step) {
-    for (const Column<T>& column : columns) {
-      backward_row(a, column, absent, step);
+    for (size_t i = 0; i < columns.size(); ++i) {
+      backward_row(a, columns[i], absent, sums[i], step);
+    }
+  }
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const Column<T>& column = columns[i];
+    const auto write = [&](const std::array<S, kTile>& sum, S* grad) {
+      std::copy_n(sum.data(), column.size, grad + column.channel);
+    };
+    write(sums[i].c, a.grad_c0 + column.b * a.width);
+    if (a.grad_mask_c) {
+      write(sums[i].mask, a.grad_mask_c + column.b * a.width);
+    }
+    S* gates = a.grad_gates + column.b * 4 * a.width;
+    for (const auto* sum : {&sums[i].v_f, &sums[i].v_r, &sums[i].b_f, &sums[i].b_r}) {
+      write(*sum, gates);
+      gates += a.width;
     }
   }
 }
