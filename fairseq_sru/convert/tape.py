@@ -92,8 +92,6 @@ class _Replay(TorchFunctionMode):
         kwargs = kwargs or {}
         if func.__name__ == "dropout":  # PyTorch's or that of fairseq_sru.ops
             return args[0] * self._next(args[0].shape)
-        if func is torch.Tensor.bernoulli_:
-            return args[0].copy_(self._next(args[0].shape) * args[1])
         return func(*args, **kwargs)
 
     def _next(self, shape: torch.Size) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
-from fairseq_sru.ops import Linear, recurrence, recurrence_tanh
+from fairseq_sru.ops import Linear, dropout, recurrence, recurrence_tanh
 
 
 class Recurrence(nn.Module):
@@ -66,8 +66,7 @@ class Recurrence(nn.Module):
         """u (L, B, k * D), x (L, B, input_size), c0 (B, D), pad (L, B) -> h (L, B, D), c (B, D)."""
         mask_c = None
         if self.training and self.dropout > 0:
-            keep = 1 - self.dropout
-            mask_c = self.bias.new_empty(u.size(1), self.output_size).bernoulli_(keep).div_(keep)
+            mask_c = dropout(self.bias.new_ones(u.size(1), self.output_size), self.dropout)
         run = recurrence_tanh if self.tanh else recurrence
         return run(
             u.view(u.size(0), u.size(1), self.num_blocks, self.output_size),

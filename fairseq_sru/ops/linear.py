@@ -58,10 +58,21 @@ class _OneDNNLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        rows = grad.flatten(0, -2)
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        return (
-            linear(grad, weight.t()) if needs_x else None,
-            linear(rows.t(), x.flatten(0, -2).t()) if needs_weight else None,
-            rows.sum(0) if needs_bias else None,
-        )
+        grad_weight = grad_bias = None
+        if needs_weight or needs_bias:
+            grad_weight, grad_bias = _parameter_gradients(
+                grad.flatten(0, -2), x.flatten(0, -2), weight, needs_bias)
+        return linear(grad, weight.t()) if needs_x else None, grad_weight, grad_bias
+
+
+def _parameter_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, needs_bias: bool
+) -> tuple[Tensor, Tensor | None]:
+    """From grad (rows, out) and x (rows, in)."""
+    # oneDNN's own has no derivative, and is slower than a product of copies where x is wider
+    if torch.is_grad_enabled() or x.size(1) > grad.size(1):
+        return linear(grad.t(), x.t()), grad.sum(0) if needs_bias else None
+    grad_weight, grad_bias = torch.ops.aten.mkldnn_linear_backward_weights(
+        grad.to_mkldnn(), x.to_mkldnn(), weight, needs_bias)
+    return grad_weight.to_dense(), grad_bias.to_dense() if needs_bias else None
