@@ -57,6 +57,23 @@ def test_equals_the_definition(padded, causal, window, heads, need_weights):
         torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
 
 
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("context", [0, 4])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_causal_without_a_mask(dtype, context, need_weights):
+    torch.manual_seed(0)
+    inputs = [torch.randn(n, 2, 6, dtype=dtype, requires_grad=True)
+              for n in (5, context + 5, context + 5)]
+
+    def out_and_gradients(**mask):
+        out, _ = attention(*inputs, num_heads=3, need_weights=need_weights, **mask)
+        return out, *torch.autograd.grad(out.square().sum(), inputs)
+
+    masked = out_and_gradients(mask=attention_mask(5, None, context, causal=True))
+    for actual, expected in zip(out_and_gradients(causal=True), masked):
+        torch.testing.assert_close(actual, expected)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_nothing_to_attend_to_is_finite(dtype, dropout):

@@ -185,8 +185,9 @@ def test_cuda_graph(dtype):
 ])
 @pytest.mark.parametrize("heads, size", [(1, 88), (4, 88), (1, 256), (1, 480), (3, 480), (1, 1024)])
 @pytest.mark.parametrize("need_weights", [False, True])
-@pytest.mark.parametrize("causal, padded", [(False, False), (True, False), (True, True)])
-def test_attention(causal, padded, need_weights, heads, size, dtype, tolerance):
+@pytest.mark.parametrize("causal, padded, masked", [
+    (False, False, True), (True, False, True), (True, False, False), (True, True, True)])
+def test_attention(causal, padded, masked, need_weights, heads, size, dtype, tolerance):
     """Output and gradients of every path against float64 on the CPU."""
     length, context, batch = 37, 50, 3
     generator = torch.Generator().manual_seed(size)
@@ -198,17 +199,20 @@ def test_attention(causal, padded, need_weights, heads, size, dtype, tolerance):
         context_pad = torch.zeros(context, batch, dtype=torch.bool)
         pad[30:, 0] = context_pad[:7, 1] = context_pad[:, 2] = True
 
-    def out_and_gradients(dtype, device):
+    def out_and_gradients(dtype, device, masked=True):
         q, k, v = (t.to(device, dtype).requires_grad_() for t in tensors[:3])
         pads = [None if p is None else p.to(device) for p in (pad, context_pad)]
-        mask = attention_mask(length, pads[0], context, pads[1], causal, device=device)
-        out = attention(q, k, v, mask, heads, need_weights=need_weights)[0]
+        mask = None
+        if masked:
+            mask = attention_mask(length, pads[0], context, pads[1], causal, device=device)
+        out, _ = attention(
+            q, k, v, mask, heads, need_weights=need_weights, causal=causal and not masked)
         if pad is not None:
             out = out.masked_fill(pads[0].unsqueeze(-1), 0)
         return out, *torch.autograd.grad(out, (q, k, v), tensors[3].to(device, dtype))
 
     exact = out_and_gradients(torch.float64, "cpu")
-    for actual, expected in zip(out_and_gradients(dtype, DEVICE), exact):
+    for actual, expected in zip(out_and_gradients(dtype, DEVICE, masked), exact):
         assert relative_error(actual, expected) < tolerance
 
 

@@ -74,6 +74,15 @@ def test_segments_with_memory_equal_the_whole(attention, layer_norm):
     torch.testing.assert_close(c, whole.c, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_causal_stack_without_padding_builds_no_mask(heads, monkeypatch):
+    stack = SRUpp(6, 8, 4, 2, num_heads=heads, alpha=0.7, project_input=True).double()
+    x = torch.randn(7, 3, 6, dtype=torch.float64)
+    masked = stack(x, mask=torch.ones(7, 7).tril().bool()).h
+    monkeypatch.setattr("fairseq_sru.modules.srupp.attention_mask", None)
+    torch.testing.assert_close(stack(x, causal=True).h, masked, rtol=0, atol=1e-12)
+
+
 def test_steps_equal_the_whole():
     torch.manual_seed(0)
     stack = SRUpp(5, 6, 4, 3, num_heads=2, attention="every:2", alpha=0.7,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_sru.modules.sru import Recurrence, check_input, check_sizes, layer_norms, post_norm
-from fairseq_sru.ops.attention import additive, attention, attention_mask
+from fairseq_sru.ops.attention import additive, attention, attention_mask, is_fused
 from fairseq_sru.ops.dropout import dropout
 from fairseq_sru.ops.linear import Linear
 from fairseq_sru.ops.step_attention import step_attention
@@ -105,13 +105,14 @@ class SRUppLayer(nn.Module):
         mask: Tensor | None = None,
         context: Tensor | None = None,
         need_weights: bool = False,
+        causal: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run the layer over a whole sequence.
 
         Args:
             x: (L, B, input_size).
             c0: (B, D). pad: (L, B) bool, True = padding.
-            mask: of :func:`fairseq_sru.ops.attention`, over S + L.
+            mask, causal: of :func:`fairseq_sru.ops.attention`, over S + L.
             context: (S, B, input_size), what X attends to besides itself.
 
         Returns:
@@ -124,7 +125,7 @@ class SRUppLayer(nn.Module):
         k, v = self.kv_proj(z).chunk(2, dim=-1)
         a, weights = attention(
             q, k, v, mask, self.num_heads, self.attn_dropout if self.training else 0.0,
-            need_weights)
+            need_weights, causal)
         return (*self._recur(torch.addcmul(q, a, self.alpha), x, c0, pad), weights)
 
     def step(
@@ -280,8 +281,11 @@ class SRUpp(nn.Module):
         if context_pad is not None and tuple(context_pad.shape) != (context_length, x.size(1)):
             raise ValueError(f"context_pad must be {(context_length, x.size(1))}, "
                              f"got {tuple(context_pad.shape)}")
+        attends = any(layer.kv_proj is not None for layer in self.layers)
+        bare = causal and window is mask is pad is context_pad is None
+        bare = bare and self._needs_no_mask(x, context_length, need_weights)
         attn_mask = None
-        if any(layer.kv_proj is not None for layer in self.layers):
+        if attends and not bare:
             attn_mask = attention_mask(
                 x.size(0), pad, context_length, context_pad, causal, window, x.device)
             attn_mask = _combine(attn_mask, mask, x.dtype)
@@ -291,7 +295,8 @@ class SRUpp(nn.Module):
         for i, layer in enumerate(self.layers):
             inputs.append(x)
             x, c, w = self._run(
-                layer, x, None if c0 is None else c0[i], pad, attn_mask, contexts[i], need_weights)
+                layer, x, None if c0 is None else c0[i], pad, attn_mask, contexts[i], need_weights,
+                bare)
             cells.append(c)
             weights.append(w)
         return SRUppOutput(x, torch.stack(cells), inputs, weights)
@@ -345,6 +350,14 @@ class SRUpp(nn.Module):
         if self.checkpoint and self.training and torch.is_grad_enabled():
             return checkpoint(layer, *args, use_reentrant=False)
         return layer(*args)
+
+    def _needs_no_mask(self, x: Tensor, context_length: int, need_weights: bool) -> bool:
+        """Whether a kernel can be causal by itself; on the CPU it cannot with a context."""
+        layer = self.layers[0]
+        head_size = layer.q_proj.out_features // layer.num_heads
+        dropout = layer.attn_dropout if self.training else 0.0
+        return is_fused(x, head_size, dropout, need_weights) and (
+            context_length == 0 or x.device.type != "cpu")
 
     def _contexts(
         self, context: Tensor | Sequence[Tensor] | None

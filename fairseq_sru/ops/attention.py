@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from fairseq_sru.ops.dropout import dropout as apply_dropout
 
@@ -17,8 +18,12 @@ def attention(
     num_heads: int = 1,
     dropout: float = 0.0,
     need_weights: bool = False,
+    causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """softmax(q k^T / sqrt(head size) + mask) v, per head.
+
+    By PyTorch's fused kernel, or by two products and a softmax where that is faster or the weights
+    are wanted: see :func:`is_fused`.
 
     Args:
         q: (L, B, C); C is a multiple of ``num_heads``.
@@ -27,6 +32,8 @@ def attention(
             scores. A query for which nothing takes part gets a finite result.
         dropout: probability, applied to the weights.
         need_weights: also return the weights (before dropout).
+        causal: instead of a mask: none attends to what comes after itself, the queries being the
+            last L of the S positions.
 
     Returns:
         output (L, B, C), weights (B, H, L, S) or None.
@@ -34,11 +41,20 @@ def attention(
     Source: SRU++ paper section 3.
     """
     query, key, value = (split_heads(t, num_heads) for t in (q, k, v))
+    length, positions = q.size(0), k.size(0)
+    if is_fused(q, query.size(-1), dropout, need_weights):
+        square = causal and length == positions
+        if causal and not square:
+            mask = causal_lower_right(length, positions)
+        elif mask is not None and mask.dtype == torch.bool:
+            mask = additive(mask, q.dtype)
+        out = F.scaled_dot_product_attention(
+            query, key, value, mask, dropout_p=dropout, is_causal=square)
+        return merge_heads(out), None
+    if causal:
+        mask = attention_mask(length, None, positions - length, None, True, device=q.device)
     if mask is not None and mask.dtype == torch.bool:
         mask = additive(mask, q.dtype)
-    if not need_weights and dropout == 0.0 and not _slow_fused(q):
-        out = F.scaled_dot_product_attention(query, key, value, mask)
-        return merge_heads(out), None
     scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
         scores = scores + mask
@@ -102,10 +118,18 @@ def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(mask, zero, torch.full_like(zero, torch.finfo(dtype).min / 2))
 
 
-def _slow_fused(q: Tensor) -> bool:
-    """PyTorch's fused CPU kernel calls a matrix product per head: 3 to 10 times slower in
-    bfloat16 than batched products at the sizes of translation (benchmarks/attention.py)."""
-    return q.device.type == "cpu" and q.dtype == torch.bfloat16
+def is_fused(q: Tensor, head_size: int, dropout: float = 0.0, need_weights: bool = False) -> bool:
+    """Whether :func:`attention` takes PyTorch's fused kernel.
+
+    On the CPU it calls a matrix product per head: 3 to 10 times slower in bfloat16 than batched
+    products at the sizes of translation (benchmarks/attention.py), and it has no dropout. On a GPU
+    flash kernels end at heads of 256; for larger ones only a kernel slow in training is left.
+    """
+    if need_weights:
+        return False
+    if q.device.type == "cpu":
+        return dropout == 0.0 and q.dtype != torch.bfloat16
+    return head_size <= 256
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
