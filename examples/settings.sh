@@ -58,15 +58,17 @@ print(*options)
 END
 }
 
-# The steps from text to fairseq's data with one German-English dictionary of VOCABULARY pieces; a
-# recipe that differs defines its own.
+# The steps from text to fairseq's data with one dictionary of VOCABULARY pieces, from SOURCE to
+# TARGET (default: German to English), by WORKERS processes (default 1); a recipe that differs
+# defines its own.
 pieces() {
   mkdir "$1"
   "$PYTHON" "$ROOT/examples/pieces.py" "$OUT/corpus" "$1" --vocabulary "$VOCABULARY"
 }
 
 binary() {
-  fairseq-preprocess --source-lang de --target-lang en --joined-dictionary \
+  fairseq-preprocess --joined-dictionary \
+    --source-lang "${SOURCE:-de}" --target-lang "${TARGET:-en}" \
     --trainpref "$OUT/pieces/train" --validpref "$OUT/pieces/valid" --testpref "$OUT/pieces/test" \
-    --destdir "$1"
+    --destdir "$1" --workers "${WORKERS:-1}"
 }

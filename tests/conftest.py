@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,28 @@ def run_fairseq(command: str, *args, stdin: str | None = None) -> subprocess.Com
 def train(data: Path, save_dir: Path, *args) -> subprocess.CompletedProcess:
     """fairseq-train with the tiny model; later options win."""
     return run_fairseq("train", data, *TRAIN_OPTIONS, "--save-dir", save_dir, *args)
+
+
+def train_on_two_ranks(*args) -> str:
+    """fairseq-train as two CPU processes that share the batches; what the first printed."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "fairseq_cli.train", *args, "--distributed-world-size", "2",
+        "--distributed-no-spawn", "--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp",
+        "--load-checkpoint-on-all-dp-ranks",
+        "--distributed-init-method", f"tcp://localhost:{port}", "--distributed-rank",
+    ]
+    ranks = [
+        subprocess.Popen([*map(str, command), str(rank)], cwd=ROOT, text=True,
+                         env={**os.environ, "OMP_NUM_THREADS": "1"},
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for rank in range(2)
+    ]
+    logs = [rank.communicate(timeout=900)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(logs)
+    return logs[0]
 
 
 def fails_in_one_line(result: subprocess.CompletedProcess) -> str:

@@ -3,9 +3,6 @@
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import (
-    ROOT,
     TRAIN_OPTIONS,
     USER_DIR,
     fails_in_one_line,
     run_fairseq,
     run_python,
     train,
+    train_on_two_ranks,
 )
 from fairseq import distributed_utils, file_io, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -265,25 +262,8 @@ def test_two_cpu_processes(data, tmp_path):
     """Two ranks take the same steps as one process that sums two batches, and resume."""
 
     def two(stop):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        command = [
-            sys.executable, "-m", "fairseq_cli.train", data, *TRAIN_OPTIONS, "--dropout", "0",
-            "--max-update", stop, "--save-dir", tmp_path / "two", "--distributed-world-size", "2",
-            "--distributed-no-spawn", "--distributed-backend", "gloo", "--ddp-backend",
-            "legacy_ddp", "--load-checkpoint-on-all-dp-ranks", "--distributed-init-method",
-            f"tcp://localhost:{port}", "--distributed-rank",
-        ]
-        ranks = [
-            subprocess.Popen([*map(str, command), str(rank)], cwd=ROOT, text=True,
-                             env={**os.environ, "OMP_NUM_THREADS": "1"},
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            for rank in range(2)
-        ]
-        logs = [rank.communicate(timeout=600)[0] for rank in ranks]
-        assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(logs)
-        return logs[0]
+        return train_on_two_ranks(data, *TRAIN_OPTIONS, "--dropout", "0", "--max-update", stop,
+                                  "--save-dir", tmp_path / "two")
 
     two("3")
     assert "@ 3 updates)" in two("5")

@@ -6,15 +6,12 @@ import lzma
 import os
 import random
 import re
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, USER_DIR, run_fairseq, run_python
+from conftest import ROOT, USER_DIR, run_fairseq, run_python, train_on_two_ranks
 from fairseq import checkpoint_utils, options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import eval_lm as fairseq_eval_lm
@@ -249,24 +246,8 @@ def test_two_processes_train_as_one_and_resume(data, tmp_path):
     """Each on its half of the streams."""
 
     def two(folder, stop):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        command = [
-            sys.executable, "-m", "fairseq_cli.train", data, *TRAIN, "--batch-size", "2",
-            "--dropout", "0", "--max-update", stop, "--save-dir", folder,
-            "--distributed-world-size", "2", "--distributed-no-spawn", "--distributed-backend",
-            "gloo", "--ddp-backend", "legacy_ddp", "--load-checkpoint-on-all-dp-ranks",
-            "--distributed-init-method", f"tcp://localhost:{port}", "--distributed-rank",
-        ]
-        ranks = [
-            subprocess.Popen([*map(str, command), str(rank)], cwd=ROOT, text=True,
-                             env={**os.environ, "OMP_NUM_THREADS": "1"},
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            for rank in range(2)
-        ]
-        logs = [rank.communicate(timeout=900)[0] for rank in ranks]
-        assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(logs)
+        train_on_two_ranks(data, *TRAIN, "--batch-size", "2", "--dropout", "0",
+                           "--max-update", stop, "--save-dir", folder)
         return folder / "checkpoint_last.pt"
 
     one = train(data, tmp_path / "one", "--dropout", "0", "--max-update", "9")

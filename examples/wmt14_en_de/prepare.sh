@@ -4,6 +4,9 @@
 # VOCABULARY  number of pieces (default 32000)
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
+VOCABULARY=${VOCABULARY:-32000}
+SOURCE=en TARGET=de WORKERS=$(nproc)
+
 corpus() {
   mkdir "$1"
   local part language
@@ -16,17 +19,6 @@ corpus() {
       ln -s "$(realpath "$WMT14/$part.$language")" "$1/$part.$language"
     done
   done
-}
-
-pieces() {
-  mkdir "$1"
-  "$PYTHON" "$ROOT/examples/pieces.py" "$OUT/corpus" "$1" --vocabulary "${VOCABULARY:-32000}"
-}
-
-binary() {
-  fairseq-preprocess --source-lang en --target-lang de --joined-dictionary \
-    --trainpref "$OUT/pieces/train" --validpref "$OUT/pieces/valid" --testpref "$OUT/pieces/test" \
-    --destdir "$1" --workers "$(nproc)"
 }
 
 once "$OUT/corpus" corpus

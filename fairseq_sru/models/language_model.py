@@ -106,32 +106,33 @@ class SRULMDecoder(LMDecoder):
         return self.stack.step(x, state)
 
 
-@register_model("srupp_lm", dataclass=SRUppLMConfig)
-class SRUppLanguageModel(FairseqLanguageModel):
-    """SRU++ language model (SRU++ paper, section 4 and appendix B)."""
+class LanguageModel(FairseqLanguageModel):
+    """A decoder of ``decoder_class`` alone."""
+
+    decoder_class: type[LMDecoder]
 
     @classmethod
-    def build_model(cls, cfg: SRUppLMConfig, task: Any) -> SRUppLanguageModel:
+    def build_model(cls, cfg: SRUppLMConfig | SRULMConfig, task: Any) -> LanguageModel:
         """Build from options and the task's dictionary.
 
         Raises:
             ValueError: impossible sizes or options.
         """
-        return cls(SRUppLMDecoder(cfg, task.target_dictionary))
+        return cls(cls.decoder_class(cfg, task.target_dictionary))
+
+
+@register_model("srupp_lm", dataclass=SRUppLMConfig)
+class SRUppLanguageModel(LanguageModel):
+    """SRU++ language model (SRU++ paper, section 4 and appendix B)."""
+
+    decoder_class = SRUppLMDecoder
 
 
 @register_model("sru_lm", dataclass=SRULMConfig)
-class SRULanguageModel(FairseqLanguageModel):
+class SRULanguageModel(LanguageModel):
     """SRU language model (SRU paper, section 4.4)."""
 
-    @classmethod
-    def build_model(cls, cfg: SRULMConfig, task: Any) -> SRULanguageModel:
-        """Build from options and the task's dictionary.
-
-        Raises:
-            ValueError: impossible sizes or options.
-        """
-        return cls(SRULMDecoder(cfg, task.target_dictionary))
+    decoder_class = SRULMDecoder
 
 
 register_presets("srupp_lm", PRESETS)
