@@ -16,6 +16,8 @@ constexpr int64_t kTile = 512;      // most channels of one column
 constexpr int64_t kSmallTile = 64;  // their divisor: whole vectors of any type and instruction set
 constexpr size_t kGroup = 16;       // columns swept through time together
 constexpr int64_t kItems = 4;       // rows per thread below which their channels are divided
+constexpr int64_t kAhead = 1024;    // channels of a thread's rows fetched ahead where they are few
+constexpr int64_t kFew = 2048;      // channels
 
 // What a thread reads and writes in place of absent tensors.
 template <typename T>
@@ -44,11 +46,15 @@ struct Tiling {
   static int64_t divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 };
 
-// What the backward pass sums up over time for a column. A thread keeps its own: in the gradients
-// themselves, its neighbour's prefetching would fetch the lines it writes at every step.
+// What a thread writes at every step it keeps to itself: from the tensors the results go to, its
+// neighbour's hardware prefetching would fetch the lines again and again.
+template <typename S>
+using Running = std::array<S, kTile>;
+
+// What the backward pass sums up over time for a column.
 template <typename S>
 struct Sums {
-  std::array<S, kTile> c, mask, v_f, v_r, b_f, b_r;
+  Running<S> c, mask, v_f, v_r, b_f, b_r;
 };
 
 // Adjacent channels of one batch element and one direction.
@@ -97,13 +103,34 @@ struct Column {
 };
 
 template <typename T>
+SRU_INLINE void prefetch(const T* row, int64_t size) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < size; i += kLine) {
+    __builtin_prefetch(row + i);
+  }
+}
+
+// What forward_row will read.
+template <typename T>
+SRU_INLINE void prefetch_row(const Forward<T>& a, const Column<T>& column, int64_t step) {
+  const T* u = column.u(a, a.u, step);
+  for (int block = 0; block < a.blocks; ++block) {
+    prefetch(u + block * a.width, column.size);
+  }
+  if (a.x) {
+    prefetch(column.row(a, a.x, step), column.size);
+  }
+}
+
+// `running`: the state, if not all states are wanted.
+template <typename T>
 SRU_INLINE void forward_row(
-    const Forward<T>& a, const Column<T>& column, const Absent<T>& absent, int64_t step) {
+    const Forward<T>& a, const Column<T>& column, const Absent<T>& absent, State<T>* running,
+    int64_t step) {
   using S = State<T>;
   const int64_t n = column.size;
-  S* c_last = column.state(a, a.c_last);
-  const S* prev = step == 0 ? column.c0 : a.c ? column.row(a, a.c, step - 1) : c_last;
-  S* c = a.c ? column.row(a, a.c, step) : c_last;
+  const S* prev = step == 0 ? column.c0 : a.c ? column.row(a, a.c, step - 1) : running;
+  S* c = a.c ? column.row(a, a.c, step) : running;
   T* h = column.row(a, a.h, step);
   if (column.padded(a, step)) {
     std::copy(prev, prev + n, c);
@@ -172,15 +199,30 @@ SRU_INLINE void backward_row(
 template <typename T>
 SRU_INLINE void sweep(
     const Forward<T>& a, const std::vector<Column<T>>& columns, Absent<T>& absent) {
+  using S = State<T>;
+  const bool apart = !a.c && a.length > 1;
+  std::vector<Running<S>> running(apart ? columns.size() : 0);
+  const auto state = [&](size_t i) {
+    return apart ? running[i].data() : columns[i].state(a, a.c_last);
+  };
+  const int64_t channels = int64_t(columns.size()) * columns[0].size;
+  const int64_t ahead =
+      channels > kFew ? a.length : Tiling::divide(kAhead, channels);  // hardware sees long rows
   for (int64_t step = 0; step < a.length; ++step) {
-    for (const Column<T>& column : columns) {
-      forward_row(a, column, absent, step);
+    for (size_t i = 0; i < columns.size(); ++i) {
+      if (step + ahead < a.length) {
+        prefetch_row(a, columns[i], step + ahead);
+      }
+      forward_row(a, columns[i], absent, state(i), step);
     }
   }
-  for (const Column<T>& column : columns) {
-    State<T>* c_last = column.state(a, a.c_last);
-    const State<T>* c = a.length == 0 ? column.c0 : a.c ? column.row(a, a.c, a.length - 1) : c_last;
-    std::copy(c, c + column.size, c_last);
+  for (size_t i = 0; i < columns.size(); ++i) {
+    const Column<T>& column = columns[i];
+    const S* c = a.length == 0 ? column.c0 : a.c ? column.row(a, a.c, a.length - 1) : state(i);
+    S* c_last = column.state(a, a.c_last);
+    if (c != c_last) {
+      std::copy(c, c + column.size, c_last);
+    }
   }
 }
 
@@ -199,7 +241,7 @@ SRU_INLINE void sweep(
   }
   for (size_t i = 0; i < columns.size(); ++i) {
     const Column<T>& column = columns[i];
-    const auto write = [&](const std::array<S, kTile>& sum, S* grad) {
+    const auto write = [&](const Running<S>& sum, S* grad) {
       std::copy_n(sum.data(), column.size, grad + column.channel);
     };
     write(sums[i].c, a.grad_c0 + column.b * a.width);
