@@ -10,7 +10,7 @@ from fairseq_sru.ops import Linear, linear
 
 module = importlib.import_module("fairseq_sru.ops.linear")  # the package's linear is the function
 
-SHAPES = [((7, 3, 65), 33), ((160, 256), 100), ((4, 1), 1), ((9, 2, 5, 24), 48)]
+SHAPES = [((7, 3, 65), 33), ((160, 256), 100), ((4, 1), 1), ((9, 2, 5, 24), 48), ((1, 512), 256)]
 
 
 @pytest.fixture
