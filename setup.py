@@ -54,6 +54,7 @@ def extension():
         "csrc/ops.cpp",
         "csrc/recurrence_cpu.cpp",
         "csrc/dropout_cpu.cpp",
+        "csrc/few_rows_cpu.cpp",
         "csrc/step_attention_cpu.cpp",
     ]
     # Compiler flags of GCC and Clang; -ffp-contract allows fused multiply-add.

@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "dropout.h"
+#include "few_rows.h"
 #include "ops.h"
 #include "step_attention.h"
 
@@ -178,6 +179,27 @@ Tensor step_attention(
   return y;
 }
 
+Tensor few_rows(const Tensor& x, const Tensor& weight, const OptionalTensor& bias) {
+  TORCH_CHECK_VALUE(
+      x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1) &&
+          (!bias || bias->sizes() == at::IntArrayRef{weight.size(0)}),
+      "few_rows: x, weight and bias have shapes ", x.sizes(), ", ", weight.sizes(), " and ",
+      bias ? bias->sizes() : at::IntArrayRef{}, ", expected (R, in), (out, in) and (out)");
+  TORCH_CHECK_TYPE(
+      weight.scalar_type() == x.scalar_type() && (!bias || bias->scalar_type() == x.scalar_type()),
+      "few_rows: x is ", x.scalar_type(), ", weight ", weight.scalar_type(), "; they must agree");
+  const Tensor rows = x.contiguous(), w = weight.contiguous();
+  const Tensor b = bias ? bias->contiguous() : Tensor();
+  const Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+  dispatch("few_rows", x, [&](auto type) {
+    using T = decltype(type);
+    few_rows_cpu(FewRows<T>{
+        data<T>(rows), data<T>(w), bias ? data<T>(b) : nullptr, data<T>(y), x.size(0), x.size(1),
+        weight.size(0)});
+  });
+  return y;
+}
+
 }  // namespace
 }  // namespace sru
 
@@ -196,6 +218,7 @@ TORCH_LIBRARY(fairseq_sru, m) {
       "step_attention(Tensor q, Tensor keys_values, Tensor mask, float alpha, int heads) -> "
       "Tensor");
   m.def("dropout(Tensor input, float p, int seed) -> Tensor");
+  m.def("few_rows(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
@@ -203,6 +226,7 @@ TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
   m.impl("recurrence_backward", &sru::recurrence_backward<sru::Cpu>);
   m.impl("step_attention", &sru::step_attention);
   m.impl("dropout", &sru::dropout);
+  m.impl("few_rows", &sru::few_rows);
 }
 
 // The module itself is empty: importing it registers the operators.

@@ -6,25 +6,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Fewer rows than this with a smaller weight: the call costs more than the product. A large weight
-# comes from memory, and MKL reads it with one thread.
-_FEWEST_ROWS = 4
-_LARGE_WEIGHT = 2**18
+from fairseq_sru.ops.recurrence import COMPILED
+
+_FEWEST_ROWS = 4  # below, calling oneDNN costs more than the product
+_FEW_ROWS = {torch.float32: 5, torch.bfloat16: 3}  # up to here our kernel is the fastest
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b; float32 on AVX-512 CPUs by oneDNN.
+    """x W^T + b; on the CPU a few rows, a step of decoding, by our kernel, and float32 with AVX-512
+    by oneDNN.
 
+    A product of a few rows is as fast as the weights are read, and MKL reads them with one thread.
     PyTorch multiplies float32 matrices by MKL, which leaves AVX-512 unused on AMD's CPUs: oneDNN
-    is 2.2 to 2.6 times faster there, for the products of the backward pass too. A single row, a
-    step of decoding, reads large weights at up to 2.6 times the rate.
+    is 2.2 to 2.6 times faster there, for the products of the backward pass too.
 
     Args:
         x: (..., in). weight: (out, in). bias: (out,) or None.
     """
-    if x.dtype != torch.float32 or x.device.type != "cpu" or not _onednn_wanted(x, weight):
+    if x.device.type != "cpu" or weight.dtype != x.dtype or not _plain_mode(x):
         return F.linear(x, weight, bias)
-    return _OneDNNLinear.apply(x, weight, bias)
+    rows = x.numel() // x.size(-1)
+    if rows <= _FEW_ROWS.get(x.dtype, 0) and COMPILED and not _needs_grad(x, weight, bias):
+        y = torch.ops.fairseq_sru.few_rows(x.reshape(rows, x.size(-1)), weight, bias)
+        return y.view(*x.shape[:-1], weight.size(0))
+    if rows >= _FEWEST_ROWS and x.dtype == torch.float32 and _onednn_wanted():
+        return _OneDNNLinear.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
 class Linear(nn.Linear):
@@ -41,16 +48,20 @@ _AVAILABLE = (
 )
 
 
-def _onednn_wanted(x: Tensor, weight: Tensor) -> bool:
+def _plain_mode(x: Tensor) -> bool:
     return (
-        _AVAILABLE
-        and weight.dtype == x.dtype
-        and (x.numel() >= _FEWEST_ROWS * x.size(-1) or weight.numel() >= _LARGE_WEIGHT)
-        and x.numel() > 0
-        and torch._C._get_mkldnn_enabled()
+        x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
+
+
+def _needs_grad(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _onednn_wanted() -> bool:
+    return _AVAILABLE and torch._C._get_mkldnn_enabled()
 
 
 class _OneDNNLinear(torch.autograd.Function):
@@ -80,3 +91,10 @@ def _parameter_gradients(
     grad_weight, grad_bias = torch.ops.aten.mkldnn_linear_backward_weights(
         grad.to_mkldnn(), x.to_mkldnn(), weight, needs_bias)
     return grad_weight.to_dense(), grad_bias.to_dense() if needs_bias else None
+
+
+if COMPILED:
+
+    @torch.library.register_fake("fairseq_sru::few_rows")
+    def _(x, weight, bias):
+        return x.new_empty(x.size(0), weight.size(0))

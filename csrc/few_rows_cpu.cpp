@@ -1,0 +1,125 @@
+// The linear map of a few rows, a step of decoding: it is as fast as the weights are read. Each is
+// read once, by the thread that owns its outputs, and multiplied with up to kRows rows.
+#include "few_rows.h"
+
+#include <algorithm>
+
+#include <ATen/Parallel.h>
+
+#include "cpu.h"
+
+namespace sru {
+namespace {
+
+constexpr int64_t kRows = 4;                  // of x
+constexpr int64_t kOutputs = 4;               // rows of W at a time
+constexpr int64_t kShare = int64_t(1) << 15;  // least weights per thread
+
+typedef float Floats __attribute__((vector_size(64)));
+typedef double Doubles __attribute__((vector_size(64)));
+typedef uint16_t Shorts __attribute__((vector_size(32)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+
+template <typename S>
+struct LanesOf {
+  using type = Floats;
+};
+template <>
+struct LanesOf<double> {
+  using type = Doubles;
+};
+
+template <typename T, typename Lanes>
+SRU_INLINE void load_lanes(const T* p, Lanes& lanes) {
+  memcpy(&lanes, p, sizeof(lanes));
+}
+
+SRU_INLINE void load_lanes(const c10::BFloat16* p, Floats& lanes) {
+  Shorts shorts;
+  memcpy(&shorts, p, sizeof(shorts));
+  const Words words = __builtin_convertvector(shorts, Words) << 16;
+  memcpy(&lanes, &words, sizeof(lanes));
+}
+
+// Rows [row, row + R) times outputs [first, first + N).
+template <int R, int N, typename T>
+SRU_INLINE void block(const FewRows<T>& a, int64_t row, int64_t first) {
+  using S = State<T>;
+  using Lanes = typename LanesOf<S>::type;
+  constexpr int64_t kLanes = sizeof(Lanes) / sizeof(S);
+  const T* x = a.x + row * a.in;
+  const T* weight = a.weight + first * a.in;
+  Lanes sums[R][N] = {};
+  int64_t k = 0;
+  for (; k + kLanes <= a.in; k += kLanes) {
+    Lanes w[N];
+    for (int n = 0; n < N; ++n) {
+      load_lanes(weight + n * a.in + k, w[n]);
+    }
+    for (int r = 0; r < R; ++r) {
+      Lanes lanes;
+      load_lanes(x + r * a.in + k, lanes);
+      for (int n = 0; n < N; ++n) {
+        sums[r][n] += lanes * w[n];
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int n = 0; n < N; ++n) {
+      S sum = a.bias ? load(a.bias + first + n) : S(0);
+      for (int64_t i = 0; i < kLanes; ++i) {
+        sum += sums[r][n][i];
+      }
+      for (int64_t i = k; i < a.in; ++i) {
+        sum += load(x + r * a.in + i) * load(weight + n * a.in + i);
+      }
+      store(a.y + (row + r) * a.out + first + n, sum);
+    }
+  }
+}
+
+template <int N, typename T>
+SRU_INLINE void all_rows(const FewRows<T>& a, int64_t first) {
+  int64_t row = 0;
+  for (; row + kRows <= a.rows; row += kRows) {
+    block<kRows, N>(a, row, first);
+  }
+  switch (a.rows - row) {
+    case 3: return block<3, N>(a, row, first);
+    case 2: return block<2, N>(a, row, first);
+    case 1: return block<1, N>(a, row, first);
+  }
+}
+
+// The outputs [begin, end).
+template <typename T>
+struct Outputs {
+  const FewRows<T>& args;
+  int64_t begin, end;
+
+  SRU_INLINE void operator()() const {
+    int64_t first = begin;
+    for (; first + kOutputs <= end; first += kOutputs) {
+      all_rows<kOutputs>(args, first);
+    }
+    for (; first < end; ++first) {
+      all_rows<1>(args, first);
+    }
+  }
+};
+
+}  // namespace
+
+template <typename T>
+void few_rows_cpu(const FewRows<T>& args) {
+  const int64_t grain = std::max<int64_t>(kOutputs, kShare / std::max<int64_t>(args.in, 1));
+  at::parallel_for(0, args.out, grain, [&](int64_t begin, int64_t end) {
+    run_best(Outputs<T>{args, begin, end});
+  });
+}
+
+template void few_rows_cpu(const FewRows<float>&);
+template void few_rows_cpu(const FewRows<double>&);
+template void few_rows_cpu(const FewRows<c10::BFloat16>&);
+
+}  // namespace sru
