@@ -2,7 +2,7 @@
 # Train on WikiText-2; interrupted, it goes on where it was saved.
 # LEVEL    word or byte (default word)
 # MODEL    srupp, or transformer: fairseq's of the same size (default srupp)
-# UPDATES  how long (default: 7 epochs of words, 0.8 of bytes)
+# UPDATES  how long (default: 10 epochs of words, 0.8 of bytes)
 # Arguments are passed on to fairseq-train.
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
@@ -13,13 +13,13 @@ MODEL=${MODEL:-srupp}
 # Transformer, which has no memory.
 case $LEVEL in # 2,088,628 words with line ends, 10,797,148 bytes
   word)
-    tokens=1120 segment=70 window=280 updates=13000 warmup=400
+    tokens=1120 segment=70 window=280 updates=18000 warmup=500
     options=(--criterion adaptive_loss --ddp-backend legacy_ddp)
-    srupp=(--arch srupp_lm_wikitext2 --unit word --lr 4e-3 --weight-decay 0.1 --eval-context 280)
+    srupp=(--arch srupp_lm_wikitext2 --unit word --lr 2.5e-3 --weight-decay 0.1 --eval-context 70)
     bands="--adaptive-input --adaptive-input-cutoff 2000,10000 --adaptive-input-factor 1
       --adaptive-softmax-cutoff 2000,10000 --adaptive-softmax-factor 1 --tie-adaptive-weights"
     transformer=(--decoder-embed-dim 256 --decoder-input-dim 256 --decoder-output-dim 256
-      --decoder-ffn-embed-dim 1024 --decoder-layers 3 --dropout 0.2 --lr 2e-3 --weight-decay 0.1 $bands)
+      --decoder-ffn-embed-dim 1792 --decoder-layers 4 --dropout 0.3 --lr 2e-3 --weight-decay 0.1 $bands)
     ;;
   byte)
     tokens=4096 segment=256 window=512 updates=2000 warmup=200

@@ -44,12 +44,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     # small ones: examples/wikitext2, examples/demo_lm
     "srupp_lm_wikitext2": dict(
         embed_dim=256,
-        hidden_size=640,
-        proj_size=160,
-        layers=4,
+        hidden_size=1024,
+        proj_size=256,
+        layers=3,
         adaptive_cutoff="2000,10000",
         adaptive_factor=1.0,
-        dropout=0.25,
+        dropout=0.35,
         attention_dropout=0.1,
         alpha_init=1.0,
     ),
