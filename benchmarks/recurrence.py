@@ -24,7 +24,10 @@ SHAPES = {
     "cuda": [(512, 24, 2048), (1024, 4, 3072), (1024, 8, 4096), (32, 128, 1024)],
 }
 
-CALLS = 4  # in a row; the first finds the caches as another function left them and is not timed
+# Calls in a row: a first one, not timed, finds a CPU's caches as another function left them; on a GPU
+# the clock empties the caches before every call.
+WARM = {"cpu": 1, "cuda": 0}
+TIMED = {"cpu": 3, "cuda": 1}
 COPIED = {"cpu": 2**27, "cuda": 2**30}  # bytes: more than caches hold
 
 
@@ -67,7 +70,8 @@ def measure(shape, dtype, options: argparse.Namespace) -> list[dict]:
             pair = forward_backward(cell, options)
             if round_ > 0:
                 times[name].append(pair)
-        copies += [timed(lambda: target.copy_(source), options) for _ in range(CALLS)][1:]
+        for _ in range(WARM[device] + TIMED[device]):
+            copies.append(timed(lambda: target.copy_(source), options))
     copy_rate = 2 * source.nbytes / statistics.median(copies)
     rows = []
     for name, pairs in times.items():
@@ -89,7 +93,9 @@ def measure(shape, dtype, options: argparse.Namespace) -> list[dict]:
 
 def forward_backward(cell: Callable, options: argparse.Namespace) -> tuple[float, float]:
     """Mean seconds of one call, forward and backward."""
-    pairs = [one_call(cell, options) for _ in range(CALLS)][1:]
+    for _ in range(WARM[options.device]):
+        one_call(cell, options)
+    pairs = [one_call(cell, options) for _ in range(TIMED[options.device])]
     forward, backward = (statistics.mean(values) for values in zip(*pairs))
     return forward, backward
 
