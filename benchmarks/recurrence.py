@@ -24,8 +24,8 @@ SHAPES = {
     "cuda": [(512, 24, 2048), (1024, 4, 3072), (1024, 8, 4096), (32, 128, 1024)],
 }
 
-# Calls in a row: a first one, not timed, finds a CPU's caches as another function left them; on a GPU
-# the clock empties the caches before every call.
+# Calls in a row: a first one, not timed, finds a CPU's caches as another function left them; on a
+# GPU the clock empties the caches before every call.
 WARM = {"cpu": 1, "cuda": 0}
 TIMED = {"cpu": 3, "cuda": 1}
 COPIED = {"cpu": 2**27, "cuda": 2**30}  # bytes: more than caches hold
