@@ -16,8 +16,8 @@ constexpr int64_t kTile = 512;      // most channels of one column
 constexpr int64_t kSmallTile = 64;  // their divisor: whole vectors of any type and instruction set
 constexpr size_t kGroup = 16;       // columns swept through time together
 constexpr int64_t kItems = 4;       // rows per thread below which their channels are divided
-constexpr int64_t kAhead = 1024;    // channels of a thread's rows fetched ahead where they are few
-constexpr int64_t kFew = 2048;      // channels
+constexpr int64_t kFew = 2048;      // channels a thread sweeps: up to here it fetches rows ahead,
+constexpr int64_t kAhead = 1024;    // this many channels
 
 // What a thread reads and writes in place of absent tensors.
 template <typename T>

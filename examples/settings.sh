@@ -58,9 +58,9 @@ print(*options)
 END
 }
 
-# The steps from text to fairseq's data with one dictionary of VOCABULARY pieces, from SOURCE to
-# TARGET (default: German to English), by WORKERS processes (default 1); a recipe that differs
-# defines its own.
+# The steps from text to fairseq's data with one dictionary of VOCABULARY pieces, from
+# SOURCE_LANGUAGE to TARGET_LANGUAGE (default: de to en), by WORKERS processes (default 1); a recipe
+# that differs defines its own.
 pieces() {
   mkdir "$1"
   "$PYTHON" "$ROOT/examples/pieces.py" "$OUT/corpus" "$1" --vocabulary "$VOCABULARY"
@@ -68,7 +68,7 @@ pieces() {
 
 binary() {
   fairseq-preprocess --joined-dictionary \
-    --source-lang "${SOURCE:-de}" --target-lang "${TARGET:-en}" \
+    --source-lang "${SOURCE_LANGUAGE:-de}" --target-lang "${TARGET_LANGUAGE:-en}" \
     --trainpref "$OUT/pieces/train" --validpref "$OUT/pieces/valid" --testpref "$OUT/pieces/test" \
     --destdir "$1" --workers "${WORKERS:-1}"
 }

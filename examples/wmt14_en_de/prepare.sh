@@ -5,7 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 VOCABULARY=${VOCABULARY:-32000}
-SOURCE=en TARGET=de WORKERS=$(nproc)
+SOURCE_LANGUAGE=en TARGET_LANGUAGE=de WORKERS=$(nproc)
 
 corpus() {
   mkdir "$1"
