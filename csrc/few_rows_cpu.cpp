@@ -15,29 +15,22 @@ constexpr int64_t kRows = 4;                  // of x
 constexpr int64_t kOutputs = 4;               // rows of W at a time
 constexpr int64_t kShare = int64_t(1) << 15;  // least weights per thread
 
-typedef float Floats __attribute__((vector_size(64)));
-typedef double Doubles __attribute__((vector_size(64)));
-typedef uint16_t Shorts __attribute__((vector_size(32)));
-typedef uint32_t Words __attribute__((vector_size(64)));
-
+// 64 bytes of numbers of type S.
 template <typename S>
-struct LanesOf {
-  using type = Floats;
+struct Vector {
+  typedef S Lanes __attribute__((vector_size(64)));
 };
-template <>
-struct LanesOf<double> {
-  using type = Doubles;
-};
+typedef uint16_t Shorts __attribute__((vector_size(32)));
 
 template <typename T, typename Lanes>
 SRU_INLINE void load_lanes(const T* p, Lanes& lanes) {
   memcpy(&lanes, p, sizeof(lanes));
 }
 
-SRU_INLINE void load_lanes(const c10::BFloat16* p, Floats& lanes) {
+SRU_INLINE void load_lanes(const c10::BFloat16* p, Vector<float>::Lanes& lanes) {
   Shorts shorts;
   memcpy(&shorts, p, sizeof(shorts));
-  const Words words = __builtin_convertvector(shorts, Words) << 16;
+  const auto words = __builtin_convertvector(shorts, Vector<uint32_t>::Lanes) << 16;
   memcpy(&lanes, &words, sizeof(lanes));
 }
 
@@ -45,7 +38,7 @@ SRU_INLINE void load_lanes(const c10::BFloat16* p, Floats& lanes) {
 template <int R, int N, typename T>
 SRU_INLINE void block(const FewRows<T>& a, int64_t row, int64_t first) {
   using S = State<T>;
-  using Lanes = typename LanesOf<S>::type;
+  using Lanes = typename Vector<S>::Lanes;
   constexpr int64_t kLanes = sizeof(Lanes) / sizeof(S);
   const T* x = a.x + row * a.in;
   const T* weight = a.weight + first * a.in;

@@ -206,8 +206,8 @@ SRU_INLINE void sweep(
     return apart ? running[i].data() : columns[i].state(a, a.c_last);
   };
   const int64_t channels = int64_t(columns.size()) * columns[0].size;
-  const int64_t ahead =
-      channels > kFew ? a.length : Tiling::divide(kAhead, channels);  // hardware sees long rows
+  // Steps; none where there are many channels: hardware prefetching follows long rows by itself.
+  const int64_t ahead = channels > kFew ? a.length : Tiling::divide(kAhead, channels);
   for (int64_t step = 0; step < a.length; ++step) {
     for (size_t i = 0; i < columns.size(); ++i) {
       if (step + ahead < a.length) {

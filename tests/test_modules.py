@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fairseq_sru.modules import SRU, SRUpp, SRUppLayer
-from fairseq_sru.modules.srupp import attention_layers
+from fairseq_sru.modules.placement import attention_layers
 
 
 def stacks():

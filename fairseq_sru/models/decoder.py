@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fairseq_sru.models.config import SRUppConfig
 from fairseq_sru.models.encoder import EncoderOut, expand, source
 from fairseq_sru.models.stack import build_stack
-from fairseq_sru.modules.srupp import attention_layers
+from fairseq_sru.modules.placement import attention_layers
 from fairseq_sru.ops import Linear, dropout
 from fairseq_sru.state import DecodingState
 

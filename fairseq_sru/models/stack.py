@@ -18,7 +18,7 @@ def build_stack(
     """SRU++ layers that read vectors of ``input_size``.
 
     Args:
-        attention: which layers attend, see :func:`fairseq_sru.modules.srupp.attention_layers`.
+        attention: which layers attend, see :func:`fairseq_sru.modules.placement.attention_layers`.
         attn_dropout: of the attention weights.
         hidden_size: d, per direction; default: --hidden-size.
 

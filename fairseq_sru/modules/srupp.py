@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_sru.modules.placement import attention_layers
 from fairseq_sru.modules.sru import Recurrence, check_input, check_sizes, layer_norms, post_norm
 from fairseq_sru.ops.attention import additive, attention, attention_mask, is_fused
 from fairseq_sru.ops.dropout import dropout
@@ -282,8 +283,8 @@ class SRUpp(nn.Module):
             raise ValueError(f"context_pad must be {(context_length, x.size(1))}, "
                              f"got {tuple(context_pad.shape)}")
         attends = any(layer.kv_proj is not None for layer in self.layers)
-        bare = causal and window is mask is pad is context_pad is None
-        bare = bare and self._needs_no_mask(x, context_length, need_weights)
+        only_causal = causal and all(m is None for m in (window, mask, pad, context_pad))
+        bare = only_causal and self._needs_no_mask(x, context_length, need_weights)
         attn_mask = None
         if attends and not bare:
             attn_mask = attention_mask(
@@ -368,46 +369,6 @@ class SRUpp(nn.Module):
             raise ValueError(f"context must have one tensor for each of the {len(self.layers)} "
                              f"layers, got {len(context)}")
         return context
-
-
-def attention_layers(spec: str | Sequence[int], num_layers: int) -> set[int]:
-    """The layers, counted from 1 as in the paper's tables 2 and 10, that attend.
-
-    Args:
-        spec: "all", "none", "every:k" (layers k, 2k, ...), "last:n", or a list of layers:
-            "5,10" or [5, 10].
-
-    Raises:
-        ValueError: anything else, or a layer that does not exist.
-    """
-    layers = range(1, num_layers + 1)
-    try:
-        if not isinstance(spec, str):
-            chosen = {int(i) for i in spec}
-        elif spec in ("all", "none"):
-            chosen = set(layers) if spec == "all" else set()
-        elif spec.startswith("every:"):
-            every = _positive(spec[6:])
-            chosen = {i for i in layers if i % every == 0}
-        elif spec.startswith("last:"):
-            last = _positive(spec[5:])
-            chosen = {i for i in layers if i > num_layers - last}
-        else:
-            chosen = {int(i) for i in spec.split(",")}
-    except ValueError:
-        raise ValueError(f"attention must be all, none, every:K, last:N or a list of layers such "
-                         f"as 5,10; got {spec!r}") from None
-    if not chosen <= set(layers):
-        raise ValueError(f"attention names layers {sorted(chosen - set(layers))}, but the layers "
-                         f"are 1 to {num_layers}")
-    return chosen
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def _combine(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fairseq_sru.ops.recurrence import COMPILED
 
-_FEWEST_ROWS = 4  # below, calling oneDNN costs more than the product
+_ONEDNN_ROWS = 4  # below, calling oneDNN costs more than the product
 _FEW_ROWS = {torch.float32: 5, torch.bfloat16: 3}  # up to here our kernel is the fastest
 
 
@@ -29,7 +29,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if rows <= _FEW_ROWS.get(x.dtype, 0) and COMPILED and not _needs_grad(x, weight, bias):
         y = torch.ops.fairseq_sru.few_rows(x.reshape(rows, x.size(-1)), weight, bias)
         return y.view(*x.shape[:-1], weight.size(0))
-    if rows >= _FEWEST_ROWS and x.dtype == torch.float32 and _onednn_wanted():
+    if rows >= _ONEDNN_ROWS and x.dtype == torch.float32 and _onednn_wanted():
         return _OneDNNLinear.apply(x, weight, bias)
     return F.linear(x, weight, bias)
 
