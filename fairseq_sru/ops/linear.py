@@ -29,6 +29,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if rows <= _FEW_ROWS.get(x.dtype, 0) and COMPILED and not _needs_grad(x, weight, bias):
         y = torch.ops.fairseq_sru.few_rows(x.reshape(rows, x.size(-1)), weight, bias)
         return y.view(*x.shape[:-1], weight.size(0))
+    return _product(x, weight, bias)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    rows = x.numel() // x.size(-1)
     if rows >= _ONEDNN_ROWS and x.dtype == torch.float32 and _onednn_wanted():
         return _OneDNNLinear.apply(x, weight, bias)
     return F.linear(x, weight, bias)
@@ -78,7 +83,7 @@ class _OneDNNLinear(torch.autograd.Function):
         if needs_weight or needs_bias:
             grad_weight, grad_bias = _parameter_gradients(
                 grad.flatten(0, -2), x.flatten(0, -2), weight, needs_bias)
-        return linear(grad, weight.t()) if needs_x else None, grad_weight, grad_bias
+        return _product(grad, weight.t()) if needs_x else None, grad_weight, grad_bias
 
 
 def _parameter_gradients(
@@ -87,7 +92,7 @@ def _parameter_gradients(
     """From grad (rows, out) and x (rows, in)."""
     # oneDNN's own has no derivative, and is slower than a product of copies where x is wider
     if torch.is_grad_enabled() or x.size(1) > grad.size(1):
-        return linear(grad.t(), x.t()), grad.sum(0) if needs_bias else None
+        return _product(grad.t(), x.t()), grad.sum(0) if needs_bias else None
     grad_weight, grad_bias = torch.ops.aten.mkldnn_linear_backward_weights(
         grad.to_mkldnn(), x.to_mkldnn(), weight, needs_bias)
     return grad_weight.to_dense(), grad_bias.to_dense() if needs_bias else None
