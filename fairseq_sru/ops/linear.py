@@ -22,6 +22,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Args:
         x: (..., in). weight: (out, in). bias: (out,) or None.
+
+    Raises:
+        ValueError, RuntimeError: shapes do not fit.
     """
     if x.device.type != "cpu" or weight.dtype != x.dtype or not _plain_mode(x):
         return F.linear(x, weight, bias)
