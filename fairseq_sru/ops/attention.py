@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
 from fairseq_sru.ops.dropout import dropout as apply_dropout
+from fairseq_sru.ops.varlen import Packing, varlen_attention
 
 
 def attention(
@@ -19,11 +20,13 @@ def attention(
     dropout: float = 0.0,
     need_weights: bool = False,
     causal: bool = False,
+    packing: tuple[Packing, Packing] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """softmax(q k^T / sqrt(head size) + mask) v, per head.
 
     By PyTorch's fused kernel, or by two products and a softmax where that is faster or the weights
-    are wanted: see :func:`is_fused`.
+    are wanted: see :func:`is_fused`. With ``packing`` by the kernel for sentences of different
+    lengths.
 
     Args:
         q: (L, B, C); C is a multiple of ``num_heads``.
@@ -34,12 +37,16 @@ def attention(
         need_weights: also return the weights (before dropout).
         causal: instead of a mask: none attends to what comes after itself, the queries being the
             last L of the S positions.
+        packing: instead of a mask: of the queries' and the keys' padding. Needs
+            :func:`fairseq_sru.ops.varlen.suits_varlen`.
 
     Returns:
         output (L, B, C), weights (B, H, L, S) or None.
 
     Source: SRU++ paper section 3.
     """
+    if packing is not None:
+        return varlen_attention(q, k, v, *packing, num_heads, causal), None
     query, key, value = (split_heads(t, num_heads) for t in (q, k, v))
     length, positions = q.size(0), k.size(0)
     if is_fused(q, query.size(-1), dropout, need_weights):
@@ -94,13 +101,9 @@ def attention_mask(
         return None
     real = None
     if pad is not None or context_pad is not None:
-        batch = pad.size(1) if pad is not None else context_pad.size(1)
-        device = pad.device if pad is not None else context_pad.device
-        if pad is None:
-            pad = torch.zeros(length, batch, dtype=torch.bool, device=device)
-        if context_pad is None:
-            context_pad = torch.zeros(context_length, batch, dtype=torch.bool, device=device)
-        real = ~torch.cat([context_pad, pad]).t()[:, None, None]
+        pads = fill_padding(length, pad, context_length, context_pad)
+        device = pads[0].device
+        real = ~torch.cat(pads).t()[:, None, None]
     if not causal:
         return real
     past = torch.ones(length, context_length + length, dtype=torch.bool, device=device)
@@ -109,6 +112,26 @@ def attention_mask(
         past = past.triu(context_length - window)
     past = past[None, None]
     return past if real is None else past & real
+
+
+def attention_packing(
+    length: int, pad: Tensor | None, context_length: int, context_pad: Tensor | None
+) -> tuple[Packing, Packing]:
+    """What :func:`attention_mask` says of padding, for the kernel that needs no mask: the packing
+    of the current positions and of [context ; current]. One of the two pads may be None."""
+    context_pad, pad = fill_padding(length, pad, context_length, context_pad)
+    return Packing.of(pad), Packing.of(torch.cat([context_pad, pad]))
+
+
+def fill_padding(
+    length: int, pad: Tensor | None, context_length: int, context_pad: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """context_pad (S, B) and pad (L, B), all False for the one that is None."""
+    if pad is None:
+        pad = context_pad.new_zeros(length, context_pad.size(1))
+    if context_pad is None:
+        context_pad = pad.new_zeros(context_length, pad.size(1))
+    return context_pad, pad
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

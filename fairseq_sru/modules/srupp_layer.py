@@ -1,0 +1,159 @@
+"""A layer of SRU++ (Lei, 2021): SRU whose linear map is a low rank with attention inside."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_sru.modules.sru import Recurrence, layer_norms, post_norm
+from fairseq_sru.ops.attention import attention
+from fairseq_sru.ops.dropout import dropout
+from fairseq_sru.ops.linear import Linear
+from fairseq_sru.ops.step_attention import step_attention
+from fairseq_sru.ops.varlen import Packing
+from fairseq_sru.state import Slots
+
+
+class SRUppLayer(nn.Module):
+    """One SRU++ layer.
+
+    ::
+
+        Q = Wq X;  K, V = Wk Q, Wv Q          over [context ; X]
+        A = dropout(softmax(Q K^T / sqrt(head size) + mask)) V
+        U = Wo dropout(layernorm(Q + alpha A))
+        h, c = recurrence(U, X)
+
+    Args:
+        input_size: size of X and of the context.
+        hidden_size: d, per direction. The output has size D = d or 2 d.
+        proj_size: d', the attention size.
+        attention: without it U = Wo dropout(layernorm(Wq X)).
+        num_heads: divides d'.
+        alpha: start value of the learned scalar.
+        dropout: of Wo's input. recurrence_dropout: of c - s, one mask per sequence.
+        attn_dropout: of the attention weights.
+        attn_layer_norm: normalise what Wo reads.
+        layer_norm: None, "pre" (of X and the context) or "post" (of h).
+        others: see :class:`fairseq_sru.modules.sru.Recurrence`.
+
+    Source: SRU++ paper section 3.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        proj_size: int,
+        attention: bool = True,
+        num_heads: int = 1,
+        alpha: float = 0.0,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        recurrence_dropout: float = 0.0,
+        attn_dropout: float = 0.0,
+        attn_layer_norm: bool = True,
+        layer_norm: str | None = None,
+        highway: bool = True,
+        highway_bias: float = -2.0,
+        rescale: bool = False,
+        weight_c: bool = True,
+    ) -> None:
+        super().__init__()
+        output_size = hidden_size * (2 if bidirectional else 1)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.attn_dropout = attn_dropout
+        self.initial_alpha = alpha
+        self.recurrence = Recurrence(
+            input_size, output_size, bidirectional, recurrence_dropout, highway, highway_bias,
+            rescale, weight_c)
+        self.q_proj = Linear(input_size, proj_size, bias=False)
+        self.kv_proj = Linear(proj_size, 2 * proj_size, bias=False) if attention else None
+        self.alpha = nn.Parameter(torch.empty(1)) if attention else None
+        self.attn_norm = nn.LayerNorm(proj_size) if attn_layer_norm else None
+        self.out_proj = Linear(
+            proj_size, self.recurrence.num_blocks * output_size, bias=False)
+        self.pre_norm, self.post_norm = layer_norms(layer_norm, input_size, output_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.q_proj.weight)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+        with torch.no_grad():
+            self.out_proj.weight.mul_((1 - self.dropout) ** 0.5)
+        if self.kv_proj is not None:
+            nn.init.xavier_uniform_(self.kv_proj.weight)
+            nn.init.constant_(self.alpha, self.initial_alpha)
+
+    def forward(
+        self,
+        x: Tensor,
+        c0: Tensor | None = None,
+        pad: Tensor | None = None,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
+        need_weights: bool = False,
+        causal: bool = False,
+        packing: tuple[Packing, Packing] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Run the layer over a whole sequence.
+
+        Args:
+            x: (L, B, input_size).
+            c0: (B, D). pad: (L, B) bool, True = padding.
+            mask, causal, packing: of :func:`fairseq_sru.ops.attention`, over S + L.
+            context: (S, B, input_size), what X attends to besides itself.
+
+        Returns:
+            h (L, B, D), c (B, D), weights (B, H, L, S + L) or None.
+        """
+        q = self.query(x)
+        if self.kv_proj is None:
+            return (*self._recur(q, x, c0, pad), None)
+        z = q if context is None else torch.cat([self.query(context), q])
+        k, v = self.kv_proj(z).chunk(2, dim=-1)
+        a, weights = attention(
+            q, k, v, mask, self.num_heads, self.attn_dropout if self.training else 0.0,
+            need_weights, causal, packing)
+        return (*self._recur(torch.addcmul(q, a, self.alpha), x, c0, pad), weights)
+
+    def step(
+        self,
+        x: Tensor,
+        c0: Tensor | None,
+        cache: Slots | None,
+        mask: Tensor,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Read one token of N sentences with ``beam`` hypotheses each, R = N * beam.
+
+        Args:
+            x: (1, R, input_size). c0: (R, D) or None.
+            cache: keys and values (N, slots, 2 d') of the tokens before; this token's are added.
+            mask: (N, 1, beam, slots) float, the slots each hypothesis may see.
+
+        Returns:
+            h (1, R, D), c (R, D), weights (N, H, beam, slots) or None.
+        """
+        q = self.query(x)
+        if self.kv_proj is None:
+            return (*self._recur(q, x, c0, None), None)
+        sentences, _, beam, _ = mask.shape
+        cache.append(self.kv_proj(q).view(sentences, beam, -1))
+        y, weights = step_attention(
+            q, cache.values, mask, self.alpha, self.num_heads, need_weights)
+        return (*self._recur(y, x, c0, None), weights)
+
+    def query(self, x: Tensor) -> Tensor:
+        """Wq X: (L, B, input_size) -> (L, B, d')."""
+        return self.q_proj(x if self.pre_norm is None else self.pre_norm(x))
+
+    def _recur(
+        self, y: Tensor, x: Tensor, c0: Tensor | None, pad: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if self.attn_norm is not None:
+            y = self.attn_norm(y)
+        u = self.out_proj(dropout(y, self.dropout, self.training))
+        h, c = self.recurrence(u, x, c0, pad)
+        return post_norm(self.post_norm, h, pad), c
