@@ -17,6 +17,8 @@ from test_recurrence import OPTIONS, convert, make_inputs, option_id, run
 
 from fairseq_sru.modules import SRUpp
 from fairseq_sru.ops import attention, attention_mask, recurrence, recurrence_ref
+from fairseq_sru.ops.attention import attention_packing
+from fairseq_sru.ops.varlen import has_varlen
 
 DEVICE = os.environ.get("DEVICE", "cuda")
 pytestmark = pytest.mark.skipif(
@@ -179,6 +181,36 @@ def test_cuda_graph(dtype):
         assert torch.equal(replayed, expected)
 
 
+@needs_cuda
+@pytest.mark.parametrize("padded", [False, True])
+def test_cuda_graph_of_a_stack(padded):
+    """A whole training step of the layers, captured once and replayed with another input."""
+    torch.manual_seed(0)
+    stack = SRUpp(48, 64, 32, 3, num_heads=2, alpha=0.7, layer_norm="pre", project_input=True)
+    stack = stack.to(DEVICE, torch.bfloat16)
+    pad = torch.zeros(300, 5, dtype=torch.bool, device=DEVICE)
+    pad[217:, 1] = True
+    x = torch.randn(300, 5, 48, device=DEVICE).bfloat16().requires_grad_()
+
+    def forward_backward():
+        out = stack(x, pad=pad if padded else None, causal=True)
+        loss = out.h.float().square().sum()
+        return loss, *torch.autograd.grad(loss, (x, *stack.parameters()))
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        forward_backward()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = forward_backward()
+    x.data.copy_(torch.randn_like(x))
+    graph.replay()
+    for replayed, expected in zip(captured, forward_backward()):
+        assert relative_error(replayed, expected.cpu().double()) < 1e-2
+
+
 @pytest.mark.parametrize("dtype, tolerance", [
     (dtype, {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}[dtype])
     for dtype in PRECISIONS
@@ -213,6 +245,39 @@ def test_attention(causal, padded, masked, need_weights, heads, size, dtype, tol
 
     exact = out_and_gradients(torch.float64, "cpu")
     for actual, expected in zip(out_and_gradients(dtype, DEVICE, masked), exact):
+        assert relative_error(actual, expected) < tolerance
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 2e-2), (torch.float16, 3e-3)])
+@pytest.mark.parametrize("heads, size", [(1, 88), (4, 352), (1, 256)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_varlen_attention(causal, heads, size, dtype, tolerance):
+    """Output and gradients of the kernel without a mask, padding in the middle, on either side,
+    and everywhere, against a mask in float64 on the CPU."""
+    if not has_varlen(torch.device(DEVICE)):
+        pytest.skip("no varlen_attn: PyTorch before 2.11 or a GPU before sm_80")
+    length, context, batch = 137, 150, 5
+    generator = torch.Generator().manual_seed(size)
+    tensors = [torch.randn(n, batch, size, generator=generator).to(dtype)
+               for n in (length, context + length, context + length, length)]
+    pad = torch.zeros(length, batch, dtype=torch.bool)
+    context_pad = torch.zeros(context, batch, dtype=torch.bool)
+    pad[30:, 0] = pad[7:9, 1] = pad[:, 3] = True
+    context_pad[:7, 0] = context_pad[-9:, 1] = context_pad[:, 2] = context_pad[:, 3] = True
+
+    def out_and_gradients(dtype, device):
+        q, k, v = (t.to(device, dtype).requires_grad_() for t in tensors[:3])
+        pads = length, pad.to(device), context, context_pad.to(device)
+        reach = ({"mask": attention_mask(*pads, causal)} if device == "cpu"
+                 else {"packing": attention_packing(*pads), "causal": causal})
+        out, _ = attention(q, k, v, num_heads=heads, **reach)
+        assert out.isfinite().all()
+        out = out.masked_fill(pad.to(device).unsqueeze(-1), 0)
+        return out, *torch.autograd.grad(out, (q, k, v), tensors[3].to(device, dtype))
+
+    exact = out_and_gradients(torch.float64, "cpu")
+    for actual, expected in zip(out_and_gradients(dtype, DEVICE), exact):
         assert relative_error(actual, expected) < tolerance
 
 
