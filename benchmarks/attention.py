@@ -2,8 +2,8 @@
 
 Prints a JSON line per shape, number of heads and precision: milliseconds of each (median over
 rounds, taking turns). `fairseq_sru.ops.attention` chooses by these figures. On a GPU also
-PyTorch's causal_lower_right, which reads no mask but sees padding. null: PyTorch refused, and says
-why on standard error.
+PyTorch's causal_lower_right, which reads no mask but sees padding, and its varlen_attn, which reads
+no mask and sees none; its reordering is included. null: PyTorch refused, and says why on standard error.
 
     python benchmarks/attention.py --rounds 5
 """
@@ -20,26 +20,40 @@ from clock import timed
 from measuring import emit, make_parser, parse
 from torch.nn.attention.bias import causal_lower_right
 
-from fairseq_sru.ops.attention import additive, attention_mask, merge_heads, split_heads
+from fairseq_sru.ops.attention import (
+    additive,
+    attention_mask,
+    attention_packing,
+    merge_heads,
+    split_heads,
+)
+from fairseq_sru.ops.varlen import varlen_attention
 
 TRANSLATION = [(230, 16, 32, 88), (100, 32, 64, 88), (128, 25, 50, 256)]
 LANGUAGE_MODELS = [(24, 512, 1024, 480), (4, 1024, 2048, 768), (8, 1024, 2048, 1024)]
 SHAPES = {"cpu": TRANSLATION + LANGUAGE_MODELS[:1], "cuda": TRANSLATION + LANGUAGE_MODELS}
 
 
-def fused(q, k, v, mask):
-    return F.scaled_dot_product_attention(q, k, v, mask)
+def fused(q, k, v, heads, mask, packing):
+    q, k, v = (split_heads(t, heads) for t in (q, k, v))
+    return merge_heads(F.scaled_dot_product_attention(q, k, v, mask))
 
 
-def products(q, k, v, mask):
-    return ((q * q.size(-1) ** -0.5) @ k.transpose(-2, -1) + mask).softmax(-1) @ v
+def products(q, k, v, heads, mask, packing):
+    q, k, v = (split_heads(t, heads) for t in (q, k, v))
+    weights = ((q * q.size(-1) ** -0.5) @ k.transpose(-2, -1) + mask).softmax(-1)
+    return merge_heads(weights @ v)
 
 
-def lower_right(q, k, v, mask):
-    return F.scaled_dot_product_attention(q, k, v, causal_lower_right(q.size(-2), k.size(-2)))
+def lower_right(q, k, v, heads, mask, packing):
+    return fused(q, k, v, heads, causal_lower_right(len(q), len(k)), packing)
 
 
-FUNCTIONS = {"cpu": (fused, products), "cuda": (fused, products, lower_right)}
+def varlen(q, k, v, heads, mask, packing):
+    return varlen_attention(q, k, v, *packing, heads, causal=True)
+
+
+FUNCTIONS = {"cpu": (fused, products), "cuda": (fused, products, lower_right, varlen)}
 
 
 def main() -> None:
@@ -64,9 +78,10 @@ def measure(
     pad = torch.zeros(context, batch, dtype=torch.bool, device=options.device)
     pad[-2:, : batch // 3] = True
     mask = additive(attention_mask(length, None, context, pad, causal=True), dtype)
+    packing = attention_packing(length, None, context, pad)
 
     def run(function) -> None:
-        out = merge_heads(function(*(split_heads(t, heads) for t in (q, k, v)), mask))
+        out = function(q, k, v, heads, mask, packing)
         torch.autograd.grad(out.sum(), (q, k, v))
 
     times = {function: [] for function in FUNCTIONS[options.device]}
@@ -74,7 +89,7 @@ def measure(
         for function, seconds in times.items():
             try:
                 taken = timed(lambda function=function: run(function), options)
-            except RuntimeError as error:
+            except (RuntimeError, TypeError) as error:
                 print(f"{function.__name__}: {error}", file=sys.stderr)
                 continue
             if round_ > 0:
