@@ -56,7 +56,7 @@ Inputs<T> inputs(const Operands& in) {
   using S = State<T>;
   return {in.u.size(0),         in.u.size(1),
           in.u.size(3),         static_cast<int>(in.u.size(2)),
-          in.bidirectional,     static_cast<S>(in.scale),
+          in.bidirectional,     static_cast<S>(in.x ? in.scale : 1),
           data<T>(in.u),        data<T>(in.x),
           data<S>(in.weight_c), data<S>(in.bias),
           data<S>(in.c0),       data<bool>(in.pad),

@@ -39,7 +39,7 @@ struct Inputs {
   int64_t length, batch, width;  // L, B, D
   int blocks;                    // k: 3, or 4 with the highway input as the last block of u
   bool bidirectional;
-  State<T> scale;            // of x
+  State<T> scale;            // of the highway input: 1 unless it is x
   const T* u;                // (L, B, k, D): forget, reset, candidate[, highway]
   const T* x;                // (L, B, D): highway input; null with k == 3: no highway, s = 0
   const State<T>* weight_c;  // (2, D): v_f, v_r
@@ -133,18 +133,26 @@ SRU_INLINE double exp_bounded(double x) {
   return bit_cast<double>(bit_cast<uint64_t>(p) + (bit_cast<uint64_t>(shifted) << 52));
 }
 
-// The clamps let NaN through.
-SRU_INLINE float sigmoid(float x) {
+// sigmoid(v prev + u + b). The clamps let NaN through.
+SRU_INLINE float gate(float v, float b, float u, float prev) {
 #ifdef __CUDA_ARCH__
-  return __fdividef(1.0f, 1.0f + __expf(-x));
+  // 1 / (1 + 2^x); the compiler takes the products with v and b out of the loop over time.
+  const float scale = -1.44269504f;
+  const float x = fmaf(v * scale, prev, fmaf(u, scale, b * scale));
+  float power, result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.0f + power));
+  return result;
 #else
+  float x = v * prev + (u + b);
   x = x < -87.0f ? -87.0f : x;
   x = x > 87.0f ? 87.0f : x;
   return 1.0f / (1.0f + exp_bounded(-x));
 #endif
 }
 
-SRU_INLINE double sigmoid(double x) {
+SRU_INLINE double gate(double v, double b, double u, double prev) {
+  double x = v * prev + (u + b);
 #ifdef __CUDA_ARCH__
   return 1.0 / (1.0 + exp(-x));
 #else
@@ -166,8 +174,8 @@ struct Step {
 
 template <typename S>
 SRU_INLINE Step<S> forward_step(Gates<S> gates, S mask, S u0, S u1, S u2, S s, S prev) {
-  const S f = sigmoid(gates.v_f * prev + (u0 + gates.b_f));
-  const S r = sigmoid(gates.v_r * prev + (u1 + gates.b_r));
+  const S f = gate(gates.v_f, gates.b_f, u0, prev);
+  const S r = gate(gates.v_r, gates.b_r, u1, prev);
   const S c = f * prev + (u2 - f * u2);
   return {c, s + (c - s) * (mask * r)};
 }
@@ -181,8 +189,8 @@ struct StepGrad {
 template <typename S>
 SRU_INLINE StepGrad<S> backward_step(
     Gates<S> gates, S mask, S u0, S u1, S u2, S s, S prev, S c, S grad_h, S grad_c) {
-  const S f = sigmoid(gates.v_f * prev + (u0 + gates.b_f));
-  const S r = sigmoid(gates.v_r * prev + (u1 + gates.b_r));
+  const S f = gate(gates.v_f, gates.b_f, u0, prev);
+  const S r = gate(gates.v_r, gates.b_r, u1, prev);
   const S grad_mr = grad_h * (c - s);
   const S grad_s = grad_h - grad_h * (mask * r);
   const S grad_c_total = grad_c + grad_h * (mask * r);

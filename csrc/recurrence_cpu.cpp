@@ -141,7 +141,7 @@ SRU_INLINE void forward_row(
   const T* u1 = u0 + a.width;
   const T* u2 = u1 + a.width;
   const T* s = column.highway(a, absent, step);
-  const S scale = a.x ? a.scale : 1;
+  const S scale = a.scale;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const Step<S> next = forward_step(
@@ -174,7 +174,7 @@ SRU_INLINE void backward_row(
   const T* u1 = u0 + a.width;
   const T* u2 = u1 + a.width;
   const T* s = column.highway(a, absent, step);
-  const S scale = a.x ? a.scale : 1;
+  const S scale = a.scale;
   const S* c = column.row(a, a.c, step);
   const S* prev = step == 0 ? column.c0 : column.row(a, a.c, step - 1);
   const T* grad_h = column.row(a, a.grad_h, step);

@@ -2,104 +2,124 @@
 
 namespace sru {
 
-// One step of the ring.
-template <typename T, int V>
-struct ForwardStage {
-  Pack<T, V> u[3][kThreads], s[kThreads];
-  uint32_t pad[kThreads];
+// A lane of the forward kernel.
+template <typename T, int V, int Chunk, bool Padding>
+class ForwardLane {
+ public:
+  using S = State<T>;
+  static constexpr int kRow = kLanes * V * int(sizeof(T));  // bytes of a tile's row
+  static constexpr int kStage = 4 * kRow;                   // u0, u1, u2, highway
+  static constexpr int kCopies = (kStage / Chunk + kLanes - 1) / kLanes;
+
+  SRU_INLINE ForwardLane(const Forward<T>& a, int64_t index, int lane, char* ring)
+      : a_(a), channels_(a, index, lane), ring_(ring) {
+    for (int i = 0; i < kCopies; ++i) {
+      const int at = (lane + i * kLanes) * Chunk;
+      const int64_t channel = channels_.tile + at % kRow / int(sizeof(T));
+      if (at < kStage && channel < a.width) {
+        copies_[i] = input_copy<T>(a, Walk(a, channel, false), channels_.b, channel, at / kRow);
+      }
+    }
+    if (a.blocks == 3 && !a.x) {
+      const S zero[V] = {};
+      for (int slot = 0; slot < kStages; ++slot) {
+        store<V>(reinterpret_cast<T*>(row(slot, 3)) + channels_.row_lane * V, zero);
+      }
+    }
+    for (int i = 0; i < V; ++i) {
+      state_[i] = channels_.initial_state(a, i);
+    }
+    const Walk walk(a, channels_.channel, false);
+    row_stride_ = walk.sign * a.batch * a.width;
+    h_ = a.h + a.row_at(walk.t, channels_.b, channels_.channel);
+    c_ = a.c ? a.c + a.row_at(walk.t, channels_.b, channels_.channel) : nullptr;
+    stores_c_ = a.c != nullptr;
+  }
+
+  SRU_INLINE void fetch(int step, int slot) {
+    for (int i = 0; i < kCopies; ++i) {
+      if (step < copies_[i].steps) {
+        copy_chunk<Chunk>(row(slot, 0) + (channels_.lane + i * kLanes) * Chunk, copies_[i].from);
+      }
+      copies_[i].from += copies_[i].stride;
+    }
+  }
+
+  // Reads the step two after the one it goes on to.
+  SRU_INLINE void read(int slot) {
+    for (int j = 0; j < 4; ++j) {
+      now_[j] = next_[j];
+      next_[j] = after_[j];
+      after_[j] = hold<T, V>(row(slot, j), channels_.row_lane);
+    }
+  }
+
+  SRU_INLINE void look_for_padding(int first) {
+    if constexpr (Padding) {
+      channels_.look_for_padding(a_, first, false);
+    }
+  }
+
+  SRU_INLINE void advance(int step) {
+    const bool padded = Padding && (channels_.padded >> step % 32 & 1);
+    S u0[V], u1[V], u2[V], s[V], h[V];
+    widen(now_[0], u0);
+    widen(now_[1], u1);
+    widen(now_[2], u2);
+    widen(now_[3], s);
+    for (int i = 0; i < V; ++i) {
+      const Step<S> next = forward_step(
+          channels_.gates[i], channels_.mask[i], u0[i], u1[i], u2[i], channels_.scale * s[i],
+          state_[i]);
+      state_[i] = padded ? state_[i] : next.c;
+      h[i] = padded ? S(0) : next.h;
+    }
+    store<V>(h_, h);
+    if (stores_c_) {
+      store<V>(c_, state_);
+    }
+    h_ += row_stride_;
+    c_ += row_stride_;
+  }
+
+  SRU_INLINE void finish() const {
+    store<V>(a_.c_last + a_.state_at(channels_.b, channels_.channel), state_);
+  }
+
+ private:
+  SRU_INLINE char* row(int slot, int j) const { return ring_ + slot * kStage + j * kRow; }
+
+  const Forward<T>& a_;
+  Channels<T, V> channels_;
+  char* ring_;
+  Copy copies_[kCopies];
+  Held<T, V> now_[4], next_[4], after_[4];
+  S state_[V];
+  int64_t row_stride_;
+  T* h_;
+  S* c_;
+  bool stores_c_;
 };
 
-template <typename T, int V>
-SRU_INLINE void forward_columns(
-    const Forward<T>& a, int64_t index, ForwardStage<T, V>* ring, int lane) {
-  using S = State<T>;
-  const Columns<T, V> columns(a, index);
-  const int64_t b = columns.b, channel = columns.channel, t = columns.first_t;
-  Pack<S, V> state;
-  for (int i = 0; i < V; ++i) {
-    state.at[i] = columns.initial_state(a, i);
-  }
-
-  const T* next_u = a.u + a.u_at(t, b, channel);
-  const T* next_s = columns.highway(a, t);
-  const bool* next_pad = a.pad ? a.pad + t * a.batch + b : nullptr;
-  auto fetch_step = [&](int64_t step) {
-    if (step < a.length) {
-      ForwardStage<T, V>& stage = ring[step & (kStages - 1)];
-      for (int j = 0; j < 3; ++j) {
-        fetch(&stage.u[j][lane], pack<V>(next_u + j * a.width));
-      }
-      next_u += columns.u_stride;
-      if (next_s) {
-        fetch(&stage.s[lane], pack<V>(next_s));
-        next_s += columns.s_stride;
-      }
-      if (next_pad) {
-        fetch(&stage.pad[lane], pad_word(next_pad));
-        next_pad += columns.pad_stride;
-      }
-    }
-    fetch_end_stage();
-  };
-  for (int64_t step = 0; step < kStages - 1; ++step) {
-    fetch_step(step);
-  }
-
-  const bool* pad = next_pad ? a.pad + t * a.batch + b : nullptr;
-  T* h = a.h + a.row_at(t, b, channel);
-  S* c = a.c ? a.c + a.row_at(t, b, channel) : nullptr;
-  for (int64_t step = 0; step < a.length; ++step) {
-    fetch_step(step + kStages - 1);
-    fetch_wait();
-    const ForwardStage<T, V>& stage = ring[step & (kStages - 1)];
-    const bool padded = pad && pad_flag(pad, stage.pad[lane]);
-    Pack<T, V> out;
-    for (int i = 0; i < V; ++i) {
-      const S s = next_s ? columns.scale * widen(stage.s[lane].at[i]) : 0;
-      const Step<S> next = forward_step(
-          columns.gates[i], columns.mask[i], widen(stage.u[0][lane].at[i]),
-          widen(stage.u[1][lane].at[i]), widen(stage.u[2][lane].at[i]), s, state.at[i]);
-      state.at[i] = padded ? state.at[i] : next.c;
-      narrow(padded ? S(0) : next.h, out.at[i]);
-    }
-    *pack<V>(h) = out;
-    h += columns.row_stride;
-    if (c) {
-      *pack<V>(c) = state;
-      c += columns.row_stride;
-    }
-    if (pad) {
-      pad += columns.pad_stride;
-    }
-  }
-  *pack<V>(a.c_last + a.state_at(b, channel)) = state;
-}
-
-template <typename T, int V>
-__global__ void __launch_bounds__(kThreads)
+template <typename T, int V, int Chunk, bool Padding>
+__global__ void __launch_bounds__(kLanes)
     forward_kernel(const __grid_constant__ Forward<T> args) {
-  __shared__ ForwardStage<T, V> ring[kStages];
-  const int64_t index = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (index < args.batch * (args.width / V)) {
-    forward_columns<T, V>(args, index, ring, threadIdx.x);
-  }
-}
-
-template <typename T, int V>
-cudaError_t launch_forward(const Forward<T>& args, cudaStream_t stream) {
-  const int64_t blocks = (args.batch * (args.width / V) + kThreads - 1) / kThreads;
-  forward_kernel<T, V><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(args);
-  return cudaGetLastError();
+  using Lane = ForwardLane<T, V, Chunk, Padding>;
+  __shared__ alignas(16) char ring[kStages * Lane::kStage];
+  Lane lane(args, blockIdx.x, threadIdx.x, ring);
+  walk<1>(&lane, static_cast<int>(args.length));
+  lane.finish();
 }
 
 template <typename T>
 cudaError_t forward_cuda(const Forward<T>& args, cudaStream_t stream) {
-  if constexpr (sizeof(T) == 2) {
-    if (can_pair(args, args.x, args.h, args.c_last, args.c)) {
-      return launch_forward<T, 2>(args, stream);
-    }
-  }
-  return launch_forward<T, 1>(args, stream);
+  const bool whole = has_whole_chunks(args, args.x, args.h, args.c_last, args.c);
+  return choose_tiles<T>(args, whole, [&](auto v, auto chunk) {
+    const auto kernel = args.pad ? forward_kernel<T, v(), chunk(), true>
+                                 : forward_kernel<T, v(), chunk(), false>;
+    kernel<<<tiles<T, v()>(args), kLanes, 0, stream>>>(args);
+    return cudaGetLastError();
+  });
 }
 
 template cudaError_t forward_cuda(const Forward<float>&, cudaStream_t);
