@@ -21,6 +21,12 @@ at::TensorOptions state_options(const Tensor& u) {
   return u.options().dtype(state_dtype(u));
 }
 
+// The length of c: see Forward.
+int64_t kept_states(const Operands& in) {
+  const int64_t L = in.u.size(0);
+  return in.u.is_cuda() ? (L + kStatesEvery - 1) / kStatesEvery : L;
+}
+
 void check_tensor(
     const char* name, const Tensor& tensor, at::IntArrayRef shape, at::ScalarType dtype,
     const Tensor& u) {
@@ -73,7 +79,7 @@ void check_backward(
     const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last) {
   const int64_t L = in.u.size(0), B = in.u.size(1), D = in.u.size(3);
   const at::ScalarType dtype = in.u.scalar_type(), state = state_dtype(in.u);
-  check_input("c", c, {L, B, D}, state, in.u);
+  check_input("c", c, {kept_states(in), B, D}, state, in.u);
   check_tensor("grad_h", grad_h, {L, B, D}, dtype, in.u);
   check_tensor("grad_c_last", grad_c_last, {B, D}, state, in.u);
 }
@@ -83,7 +89,7 @@ Outputs empty_outputs(const Operands& in, bool save_c) {
   const at::TensorOptions state = state_options(in.u);
   return {
       at::empty({L, B, D}, in.u.options()), at::empty({B, D}, state),
-      save_c ? at::empty({L, B, D}, state) : at::empty({0}, state)};
+      save_c ? at::empty({kept_states(in), B, D}, state) : at::empty({0}, state)};
 }
 
 Grads empty_grads(const Operands& in) {
@@ -123,7 +129,9 @@ void dispatch(const char* name, const Tensor& tensor, const F& launch) {
 
 struct Cpu {
   static void forward(const Operands& in, const Outputs& out) {
-    dispatch("recurrence", in.u, [&](auto type) { forward_cpu(forward_args<decltype(type)>(in, out)); });
+    dispatch("recurrence", in.u, [&](auto type) {
+      forward_cpu(forward_args<decltype(type)>(in, out));
+    });
   }
 
   static void backward(

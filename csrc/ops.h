@@ -26,7 +26,7 @@ struct Operands {
 };
 
 struct Outputs {
-  Tensor h, c_last, c;  // c: (0,) unless saved
+  Tensor h, c_last, c;  // c: see Forward; (0,) unless saved
 };
 
 struct Grads {

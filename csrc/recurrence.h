@@ -64,16 +64,22 @@ struct Inputs {
   }
 };
 
+// The CUDA kernels keep the state before every so many steps of a channel.
+constexpr int kStatesEvery = 4;
+
 template <typename T>
 struct Forward : Inputs<T> {
   T* h;              // (L, B, D)
   State<T>* c_last;  // (B, D)
-  State<T>* c;       // (L, B, D): the state after each step; null: not wanted
+  // What the backward pass needs, null if it is not wanted. CPU: the state after each step,
+  // (L, B, D). CUDA: before each kStatesEvery-th step in the channel's direction,
+  // (L / kStatesEvery rounded up, B, D).
+  State<T>* c;
 };
 
 template <typename T>
 struct Backward : Inputs<T> {
-  const State<T>* c;            // (L, B, D), from the forward pass
+  const State<T>* c;            // from the forward pass
   const T* grad_h;              // (L, B, D)
   const State<T>* grad_c_last;  // (B, D)
   T* grad_u;                    // (L, B, k, D)
@@ -173,11 +179,31 @@ struct Step {
 };
 
 template <typename S>
+SRU_INLINE S forget_gate(Gates<S> gates, S u0, S prev) {
+  return gate(gates.v_f, gates.b_f, u0, prev);
+}
+template <typename S>
+SRU_INLINE S reset_gate(Gates<S> gates, S u1, S prev) {
+  return gate(gates.v_r, gates.b_r, u1, prev);
+}
+
+// The state after `prev`; exactly `prev` where f is 1.
+template <typename S>
+SRU_INLINE S next_state(S f, S u2, S prev) {
+  return f * prev + (u2 - f * u2);
+}
+
+template <typename S>
+SRU_INLINE S output(S r, S mask, S s, S c) {
+  return s + (c - s) * (mask * r);
+}
+
+template <typename S>
 SRU_INLINE Step<S> forward_step(Gates<S> gates, S mask, S u0, S u1, S u2, S s, S prev) {
-  const S f = gate(gates.v_f, gates.b_f, u0, prev);
-  const S r = gate(gates.v_r, gates.b_r, u1, prev);
-  const S c = f * prev + (u2 - f * u2);
-  return {c, s + (c - s) * (mask * r)};
+  const S f = forget_gate(gates, u0, prev);
+  const S r = reset_gate(gates, u1, prev);
+  const S c = next_state(f, u2, prev);
+  return {c, output(r, mask, s, c)};
 }
 
 // Gradients of one step. u0 and u1 are also those of b_f and b_r; times prev, those of v_f and v_r.
@@ -188,9 +214,7 @@ struct StepGrad {
 
 template <typename S>
 SRU_INLINE StepGrad<S> backward_step(
-    Gates<S> gates, S mask, S u0, S u1, S u2, S s, S prev, S c, S grad_h, S grad_c) {
-  const S f = gate(gates.v_f, gates.b_f, u0, prev);
-  const S r = gate(gates.v_r, gates.b_r, u1, prev);
+    Gates<S> gates, S mask, S f, S r, S u2, S s, S prev, S c, S grad_h, S grad_c) {
   const S grad_mr = grad_h * (c - s);
   const S grad_s = grad_h - grad_h * (mask * r);
   const S grad_c_total = grad_c + grad_h * (mask * r);

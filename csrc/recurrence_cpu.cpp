@@ -180,9 +180,11 @@ SRU_INLINE void backward_row(
   const T* grad_h = column.row(a, a.grad_h, step);
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
+    const S f = forget_gate(column.gates(i), load(u0 + i), prev[i]);
+    const S r = reset_gate(column.gates(i), load(u1 + i), prev[i]);
     const StepGrad<S> grad = backward_step(
-        column.gates(i), column.mask[i], load(u0 + i), load(u1 + i), load(u2 + i),
-        scale * load(s + i), prev[i], c[i], load(grad_h + i), sums.c[i]);
+        column.gates(i), column.mask[i], f, r, load(u2 + i), scale * load(s + i), prev[i], c[i],
+        load(grad_h + i), sums.c[i]);
     store(grad_u0 + i, grad.u0);
     store(grad_u1 + i, grad.u1);
     store(grad_u2 + i, grad.u2);

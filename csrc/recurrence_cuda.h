@@ -1,8 +1,13 @@
 // What the forward and the backward CUDA kernel share. A block is one warp and owns a tile: 32 V
-// adjacent channels of one batch element, V per lane. It walks through time alone. A ring of
-// kStages steps in shared memory is filled ahead of it by asynchronous copies: the rows of a step
-// (u0, u1, u2, highway, ...) are cut into chunks of 16 bytes and dealt out to the lanes, so that
-// one instruction copies a whole step. A lane reads a step from the ring two steps before it is due.
+// adjacent channels of one batch element, V per lane. It walks through time alone, kGroup steps at
+// once. A ring of kGroups groups in shared memory is filled ahead of it by asynchronous copies: the
+// rows of a step (u0, u1, u2, highway, ...) are cut into chunks of 16 bytes and dealt out to the
+// lanes, so that one instruction copies a whole step. A lane computes the states of a group, one
+// long chain, while it completes the group before: the compiler fills the gaps of one with the
+// other.
+//
+// The forward pass keeps the state before each group; from it the backward pass recomputes the
+// states within, whose gates it needs anyway.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -22,8 +27,8 @@ template <typename T>
 cudaError_t backward_cuda(const Backward<T>& args, cudaStream_t stream);
 
 constexpr int kLanes = 32;
-constexpr int kStages = 32;  // a power of two
-constexpr int kUnroll = 4;   // divides kStages and 32
+constexpr int kGroup = kStatesEvery;
+constexpr int kGroups = 8;
 
 template <int N>
 using Number = std::integral_constant<int, N>;
@@ -42,6 +47,20 @@ struct Held<__nv_bfloat16, V> {
   uint32_t word;
 };
 
+// From shared memory. The compiler is not to know that half of the word is empty: it would pack two
+// into one.
+SRU_INLINE uint32_t load_16_bits(const uint16_t* from) {
+#ifdef __CUDA_ARCH__
+  uint32_t word;
+  asm volatile("ld.shared.u16 %0, [%1];"
+               : "=r"(word)
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(from))));
+  return word;
+#else
+  return *from;
+#endif
+}
+
 // A lane's V values of the row that starts at `row`.
 template <typename T, int V>
 SRU_INLINE Held<T, V> hold(const char* row, int lane) {
@@ -50,7 +69,7 @@ SRU_INLINE Held<T, V> hold(const char* row, int lane) {
   } else if constexpr (V == 2) {
     return {reinterpret_cast<const uint32_t*>(row)[lane]};
   } else {
-    return {reinterpret_cast<const uint16_t*>(row)[lane]};
+    return {load_16_bits(reinterpret_cast<const uint16_t*>(row) + lane)};
   }
 }
 
@@ -115,56 +134,72 @@ SRU_INLINE void copy_chunk(char* shared, const char* global) {
   *reinterpret_cast<Chunk*>(shared) = *reinterpret_cast<const Chunk*>(global);
 }
 
-// Ends a stage: what was copied since the last one.
-SRU_INLINE void end_stage() {
+// Ends a group of copies: all since the last one.
+SRU_INLINE void end_group() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 
-// Waits until all but the latest kStages - 3 stages have arrived, for all lanes to see.
-SRU_INLINE void await_stage() {
+// Waits until all but the latest kGroups - 2 groups have arrived, for all lanes to see.
+SRU_INLINE void await_group() {
 #if defined(__CUDA_ARCH__)
 #if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 3) : "memory");
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups - 2) : "memory");
 #endif
   __syncwarp();
 #endif
 }
 
-// A lane's share in the copying of every step: `steps` times a chunk, a stride apart.
+// A lane's share in the copying of every step, to `to` in the group.
 struct Copy {
   const char* from = nullptr;
-  int64_t stride = 0;
-  int steps = 0;
+  int64_t stride = 0;              // in bytes, from one step to the next
+  unsigned first = 0, others = 0;  // copied are steps below: the first of groups, and the others
+  int to = 0;
 };
 
-// How a channel's time goes: from t on, a step is `sign`. The backward pass starts at the end.
-struct Walk {
+// Copies the k-th step of the group that starts at step `first`; all in turn.
+template <int Chunk>
+SRU_INLINE void copy_row(Copy& copy, int first, int k, char* step) {
+  if (static_cast<unsigned>(first + k) < (k == 0 ? copy.first : copy.others)) {
+    copy_chunk<Chunk>(step + copy.to, copy.from);
+  }
+  copy.from += copy.stride;
+}
+
+// Where the time of a channel starts and where it goes.
+struct Course {
   int64_t t, sign;
 
   template <typename T>
-  SRU_INLINE Walk(const Inputs<T>& in, int64_t channel, bool backward)
-      : t(in.time(channel, backward ? in.length - 1 : 0)),
-        sign(in.reverse(channel) != backward ? -1 : 1) {}
+  SRU_INLINE Course(const Inputs<T>& in, int64_t channel)
+      : t(in.time(channel, 0)), sign(in.reverse(channel) ? -1 : 1) {}
 };
 
-// The copy of a chunk of row `row` of u and the highway input, from `channel` on.
-template <typename T>
-SRU_INLINE Copy input_copy(
-    const Inputs<T>& in, const Walk& walk, int64_t b, int64_t channel, int row) {
-  const int64_t u_stride = walk.sign * in.batch * in.blocks * in.width * int64_t(sizeof(T));
-  const int steps = static_cast<int>(in.length);
+// The copy of a row that lies at `row` in step 0 and moves by `stride` bytes a step.
+template <bool Backward, typename T>
+SRU_INLINE Copy row_copy(const Inputs<T>& in, const void* row, int64_t stride, int to) {
+  const int64_t start = Backward ? (in.length + kGroup - 1) / kGroup * kGroup - 1 : 0;
+  const unsigned steps = static_cast<unsigned>(in.length);
+  return {
+      static_cast<const char*>(row) + start * stride, Backward ? -stride : stride, steps, steps,
+      to};
+}
+
+// The copy of a chunk of u or the highway input, from `channel` on.
+template <bool Backward, typename T>
+SRU_INLINE Copy input_copy(const Inputs<T>& in, int64_t b, int64_t channel, int row, int to) {
+  const Course course(in, channel);
+  const int64_t stride = course.sign * in.batch * in.width * int64_t(sizeof(T));
   if (row < in.blocks) {
-    const T* from = in.u + in.u_at(walk.t, b, channel) + row * in.width;
-    return {reinterpret_cast<const char*>(from), u_stride, steps};
+    const T* from = in.u + in.u_at(course.t, b, channel) + row * in.width;
+    return row_copy<Backward>(in, from, in.blocks * stride, to);
   }
   if (!in.x) {
     return {};
   }
-  return {
-      reinterpret_cast<const char*>(in.x + in.row_at(walk.t, b, channel)), u_stride / in.blocks,
-      steps};
+  return row_copy<Backward>(in, in.x + in.row_at(course.t, b, channel), stride, to);
 }
 
 // Tiles of a batch element, and of all.
@@ -186,8 +221,8 @@ struct Channels {
   int64_t b, tile, channel;  // tile: its first channel
   Gates<S> gates[V];
   S mask[V], scale;
-  uint32_t padded = 0;     // which of 32 steps are padding, a bit each
-  bool ahead[2] = {};      // this lane's of the next 32: forwards in time, and reversed
+  uint32_t padded = 0;  // which of 32 steps are padding, a bit each
+  bool ahead[2] = {};   // whether this lane's of the next 32 is: forwards, and reversed
 
   SRU_INLINE Channels(const Inputs<T>& in, int64_t index, int lane) : lane(lane) {
     b = index / row_tiles<T, V>(in);
@@ -208,88 +243,107 @@ struct Channels {
     return in.c0 ? in.c0[in.state_at(b, channel + i)] : 0;
   }
 
-  // Sets `padded` of the 32 steps from `first` on. Both directions may meet in a tile, and the lanes
-  // ask together for either; on the GPU they ask 32 steps ahead.
-  SRU_INLINE void look_for_padding(const Inputs<T>& in, int64_t first, bool backward) {
+  // Without a highway its rows, `at` bytes into every step, are never copied: they are zero.
+  SRU_INLINE void clear_highway(
+      const Inputs<T>& in, char* ring, int step, int at, int steps) const {
+    if (in.blocks == 3 && !in.x) {
+      const S zero[V] = {};
+      for (int k = 0; k < steps; ++k) {
+        store<V>(reinterpret_cast<T*>(ring + k * step + at) + row_lane * V, zero);
+      }
+    }
+  }
+
+  // Sets `padded` of the 32 steps from `first` on; those from `next` on come after them. Both
+  // directions may meet in a tile, and the lanes ask together for either.
+  SRU_INLINE void look_for_padding(const Inputs<T>& in, int64_t first, int64_t next, bool start) {
 #ifdef __CUDA_ARCH__
-    if (first == 0) {
-      ask_for_padding(in, 0, backward);
+    if (start) {
+      ask_for_padding(in, first);
     }
     padded = __ballot_sync(0xffffffffu, ahead[0]);
     if (in.bidirectional) {
       const uint32_t reversed = __ballot_sync(0xffffffffu, ahead[1]);
       padded = in.reverse(channel) ? reversed : padded;
     }
-    ask_for_padding(in, first + 32, backward);
+    ask_for_padding(in, next);
 #else
     padded = 0;
     for (int i = 0; i < 32; ++i) {
-      padded |= uint32_t(is_padded(in, Walk(in, channel, backward), first + i)) << i;
+      padded |= uint32_t(is_padded(in, Course(in, channel), first + i)) << i;
     }
 #endif
   }
 
-  SRU_INLINE bool is_padded(const Inputs<T>& in, const Walk& walk, int64_t step) const {
-    return step < in.length && in.pad[(walk.t + walk.sign * step) * in.batch + b];
+  SRU_INLINE void ask_for_padding(const Inputs<T>& in, int64_t first) {
+    ahead[0] = is_padded(in, Course(in, 0), first + lane);
+    if (in.bidirectional) {
+      ahead[1] = is_padded(in, Course(in, in.width - 1), first + lane);
+    }
   }
 
-  SRU_INLINE void ask_for_padding(const Inputs<T>& in, int64_t first, bool backward) {
-    ahead[0] = is_padded(in, Walk(in, 0, backward), first + lane);
-    if (in.bidirectional) {
-      ahead[1] = is_padded(in, Walk(in, in.width - 1, backward), first + lane);
-    }
+  SRU_INLINE bool is_padded(const Inputs<T>& in, const Course& course, int64_t step) const {
+    return 0 <= step && step < in.length &&
+           in.pad[(course.t + course.sign * step) * in.batch + b];
   }
 };
 
 // Walks N lanes (one on the GPU; all of a warp on the host, for tests) through time together.
 template <int N, typename Lane>
 SRU_INLINE void walk(Lane* lanes, int length) {
-  const auto fetch = [&](int step, int slot) {
-    for (int i = 0; i < N; ++i) {
-      lanes[i].fetch(step, slot);
+  const int groups = (length + kGroup - 1) / kGroup;
+  const auto group_at = [&](int i) { return Lane::kBackward ? groups - 1 - i : i; };
+  const auto fetch = [&](int i) {
+    for (int lane = 0; lane < N; ++lane) {
+      lanes[lane].fetch(group_at(i) * kGroup, i % kGroups);
     }
-    end_stage();
+    end_group();
   };
-  const auto read = [&](int slot) {
-    await_stage();
-    for (int i = 0; i < N; ++i) {
-      lanes[i].read(slot);
+  const auto read = [&](int i) {
+    await_group();
+    for (int lane = 0; lane < N; ++lane) {
+      lanes[lane].read(i % kGroups);
     }
   };
-  for (int step = 0; step < kStages - 1; ++step) {
-    fetch(step, step);
+  constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together
+  const auto prepare = [&](int i) {
+    const int group = group_at(i);
+    const bool new_block = i == 0 || group % kBlock == (Lane::kBackward ? kBlock - 1 : 0);
+    for (int lane = 0; lane < N; ++lane) {
+      if (new_block) {
+        lanes[lane].look_for_padding(group / kBlock * 32, i == 0);
+      }
+      lanes[lane].prepare(group % kBlock * kGroup);
+    }
+  };
+  const auto advance = [&](int i, int steps, auto all) {
+    for (int lane = 0; lane < N; ++lane) {
+      lanes[lane].take();
+    }
+    fetch(i + kGroups - 1);
+    read(i + 1);
+    prepare(i + 1);
+    for (int lane = 0; lane < N; ++lane) {
+      lanes[lane].template complete<all()>(steps);
+    }
+  };
+  for (int i = 0; i < kGroups - 1; ++i) {
+    fetch(i);
   }
   read(0);
-  read(1);
-  const auto advance = [&](int step, int free, int due) {
-    fetch(step + kStages - 1, free);
-    read(due);
-    for (int i = 0; i < N; ++i) {
-      lanes[i].advance(step);
-    }
-  };
-  const auto look_for_padding = [&](int step) {
-    if (step % 32 == 0) {
-      for (int i = 0; i < N; ++i) {
-        lanes[i].look_for_padding(step);
-      }
-    }
-  };
-  int step = 0;
-  for (; step + kUnroll <= length; step += kUnroll) {
-    look_for_padding(step);
-    const int slot = step % kStages;
-    const int before = (step + kStages - 1) % kStages, after = (step + kUnroll) % kStages;
-#pragma unroll
-    for (int k = 0; k < kUnroll; ++k) {
-      advance(
-          step + k, k == 0 ? before : slot + k - 1,
-          k + 2 < kUnroll ? slot + k + 2 : after + k + 2 - kUnroll);
-    }
+  prepare(0);
+  // The last group in time may be a part of one. A branch in the loop would keep the compiler from
+  // mixing instructions.
+  const int rest = length % kGroup;
+  int i = 0;
+  if (Lane::kBackward && rest > 0) {
+    advance(i++, rest, std::false_type());
   }
-  for (; step < length; ++step) {
-    look_for_padding(step);
-    advance(step, (step + kStages - 1) % kStages, (step + 2) % kStages);
+  for (const int whole = i + length / kGroup; i < whole; ++i) {
+    advance(i, kGroup, std::true_type());
+  }
+  if (!Lane::kBackward && rest > 0) {
+    advance(i, rest, std::false_type());
   }
 }
 
@@ -310,8 +364,8 @@ inline int64_t schedulers() {
   return 4 * int64_t(processors);
 }
 
-// Calls launch(V, bytes of a chunk): pairs of 16-bit channels where there are warps enough, single ones where
-// each warp would have a scheduler to itself, and chunks of one value where rows have no whole ones.
+// Calls launch(V, bytes of a chunk): pairs of 16-bit channels, or single ones where even so every
+// warp has a scheduler to itself; chunks of one value where rows have no whole ones.
 template <typename T, typename Launch>
 cudaError_t choose_tiles(const Inputs<T>& in, bool whole_chunks, const Launch& launch) {
   if constexpr (sizeof(T) == 2) {

@@ -2,107 +2,98 @@
 
 namespace sru {
 
-// A lane of the backward kernel, whose first step is the last of the forward pass.
+// A lane of the backward kernel, which starts with the last group.
 template <typename T, int V, int Chunk, bool Padding>
 class BackwardLane {
  public:
   using S = State<T>;
+  static constexpr bool kBackward = true;
   static constexpr int kRow = kLanes * V * int(sizeof(T));  // bytes of a tile's row
-  static constexpr int kPrev = 5 * kRow;  // after u0, u1, u2, highway and grad_h: the state before
-  static constexpr int kStage = kPrev + kLanes * V * int(sizeof(S));
-  static constexpr int kCopies = (kStage / Chunk + kLanes - 1) / kLanes;
+  static constexpr int kStep = 5 * kRow;                    // u0, u1, u2, highway, grad_h
+  static constexpr int kState = kLanes * V * int(sizeof(S));
+  static constexpr int kSlot = kGroup * kStep + kState;  // a group's steps, the state before it
+  static constexpr int kRing = kGroups * kSlot;
 
   SRU_INLINE BackwardLane(const Backward<T>& a, int64_t index, int lane, char* ring)
       : a_(a), channels_(a, index, lane), ring_(ring) {
-    for (int i = 0; i < kCopies; ++i) {
-      copies_[i] = copy((lane + i * kLanes) * Chunk);
-    }
-    if (a.blocks == 3 && !a.x) {
-      const S zero[V] = {};
-      for (int slot = 0; slot < kStages; ++slot) {
-        store<V>(reinterpret_cast<T*>(row(slot, 3)) + channels_.row_lane * V, zero);
-      }
-    }
     const int64_t b = channels_.b, channel = channels_.channel;
-    const Walk walk(a, channel, true);
+    for (int i = 0; i < kCopies; ++i) {
+      copies_[i] = copy_at((lane + i * kLanes) * Chunk);
+    }
+    for (int group = 0; group < kGroups; ++group) {
+      channels_.clear_highway(a, ring + group * kSlot, kStep, 3 * kRow, kGroup);
+    }
     for (int i = 0; i < V; ++i) {
-      first_state_[i] = channels_.initial_state(a, i);
-      state_[i] = a.length > 0 ? a.c[a.row_at(walk.t, b, channel) + i] : first_state_[i];
       grad_c_[i] = a.grad_c_last[a.state_at(b, channel) + i];
     }
-    last_ = static_cast<int>(a.length) - 1;
-    row_stride_ = walk.sign * a.batch * a.width;
-    grad_u_ = a.grad_u + a.u_at(walk.t, b, channel);
+    const Course course(a, channel);
+    const int64_t groups = (a.length + kGroup - 1) / kGroup;
+    const int64_t stride = course.sign * a.batch * a.width;
+    const int64_t last = (groups * kGroup - 1) * stride;
     const bool inside = a.blocks == 4;
-    stores_s_ = inside || a.x;
-    s_stride_ = inside ? row_stride_ * 4 : row_stride_;
-    grad_s_ = inside ? grad_u_ + 3 * a.width : a.grad_x + a.row_at(walk.t, b, channel);
+    u_stride_ = stride * a.blocks;
+    s_stride_ = inside ? u_stride_ : stride;
+    keeps_s_ = inside || a.x;
+    grad_u_ = a.grad_u + a.u_at(course.t, b, channel) + last * a.blocks;
+    grad_s_ = inside ? grad_u_ + 3 * a.width : a.grad_x + a.row_at(course.t, b, channel) + last;
   }
 
-  SRU_INLINE void fetch(int step, int slot) {
-    for (int i = 0; i < kCopies; ++i) {
-      if (step < copies_[i].steps) {
-        copy_chunk<Chunk>(row(slot, 0) + (channels_.lane + i * kLanes) * Chunk, copies_[i].from);
+  SRU_INLINE void fetch(int first, int slot) {
+    for (int k = kGroup - 1; k >= 0; --k) {
+      for (Copy& copy : copies_) {
+        copy_row<Chunk>(copy, first, k, ring_ + slot * kSlot + k * kStep);
       }
-      copies_[i].from += copies_[i].stride;
-    }
-    if (step == last_) {
-      store<V>(reinterpret_cast<S*>(row(slot, 0) + kPrev) + channels_.row_lane * V, first_state_);
     }
   }
 
-  // Reads the step two after the one it goes on to.
   SRU_INLINE void read(int slot) {
-    now_ = next_;
-    next_ = after_;
-    for (int j = 0; j < 5; ++j) {
-      after_.row[j] = hold<T, V>(row(slot, j), channels_.row_lane);
-    }
-    after_.prev = hold<S, V>(row(slot, 0) + kPrev, channels_.row_lane);
-  }
-
-  SRU_INLINE void look_for_padding(int first) {
-    if constexpr (Padding) {
-      channels_.look_for_padding(a_, first, true);
-    }
-  }
-
-  SRU_INLINE void advance(int step) {
-    const bool padded = Padding && (channels_.padded >> step % 32 & 1);
-    S u0[V], u1[V], u2[V], s[V], grad_h[V], prev[V];
-    widen(now_.row[0], u0);
-    widen(now_.row[1], u1);
-    widen(now_.row[2], u2);
-    widen(now_.row[3], s);
-    widen(now_.row[4], grad_h);
-    widen(now_.prev, prev);
-    for (int i = 0; i < V; ++i) {
-      StepGrad<S> grad = backward_step(
-          channels_.gates[i], channels_.mask[i], u0[i], u1[i], u2[i], channels_.scale * s[i],
-          prev[i], state_[i], grad_h[i], grad_c_[i]);
-      if (padded) {
-        grad = {0, 0, 0, 0, grad_c_[i], 0};
+    const char* group = ring_ + slot * kSlot;
+    for (int k = 0; k < kGroup; ++k) {
+      for (int j = 0; j < 5; ++j) {
+        next_.row[k][j] = hold<T, V>(group + k * kStep + j * kRow, channels_.row_lane);
       }
-      state_[i] = prev[i];
-      grad_c_[i] = grad.prev;
-      grad_mask_[i] += grad.mask;
-      grad_v_f_[i] += grad.u0 * prev[i];
-      grad_v_r_[i] += grad.u1 * prev[i];
-      grad_b_f_[i] += grad.u0;
-      grad_b_r_[i] += grad.u1;
-      u0[i] = grad.u0;
-      u1[i] = grad.u1;
-      u2[i] = grad.u2;
-      s[i] = channels_.scale * grad.s;
     }
-    store<V>(grad_u_, u0);
-    store<V>(grad_u_ + a_.width, u1);
-    store<V>(grad_u_ + 2 * a_.width, u2);
-    if (stores_s_) {
-      store<V>(grad_s_, s);
+    widen(hold<S, V>(group + kGroup * kStep, channels_.row_lane), next_.c[0]);
+  }
+
+  SRU_INLINE void look_for_padding(int first, bool start) {
+    if constexpr (Padding) {
+      channels_.look_for_padding(a_, first, first - 32, start);
     }
-    grad_u_ += row_stride_ * a_.blocks;
-    grad_s_ += s_stride_;
+  }
+
+  // The gates and states of the group just read, whose padding starts at bit `bit`.
+  SRU_INLINE void prepare(int bit) {
+    next_.padded = channels_.padded >> bit;
+#pragma unroll
+    for (int k = 0; k < kGroup; ++k) {
+      S u0[V], u1[V], u2[V];
+      widen(next_.row[k][0], u0);
+      widen(next_.row[k][1], u1);
+      widen(next_.row[k][2], u2);
+      for (int i = 0; i < V; ++i) {
+        const S prev = next_.c[k][i];
+        next_.f[k][i] = forget_gate(channels_.gates[i], u0[i], prev);
+        next_.r[k][i] = reset_gate(channels_.gates[i], u1[i], prev);
+        next_.c[k + 1][i] = is_padded(next_, k) ? prev : next_state(next_.f[k][i], u2[i], prev);
+      }
+    }
+  }
+
+  // Goes on to the group prepared.
+  SRU_INLINE void take() { now_ = next_; }
+
+  // The gradients of the group, or of its first `count` steps.
+  template <bool All>
+  SRU_INLINE void complete(int count) {
+#pragma unroll
+    for (int k = kGroup - 1; k >= 0; --k) {
+      if (All || k < count) {
+        step(k);
+      }
+      grad_u_ -= u_stride_;
+      grad_s_ -= s_stride_;
+    }
   }
 
   SRU_INLINE void finish() const {
@@ -119,53 +110,92 @@ class BackwardLane {
   }
 
  private:
-  struct Step {
-    Held<T, V> row[5];
-    Held<S, V> prev;
+  static constexpr int kCopies = ((kStep + kState) / Chunk + kLanes - 1) / kLanes;
+
+  struct Group {
+    Held<T, V> row[kGroup][5];
+    S f[kGroup][V], r[kGroup][V], c[kGroup + 1][V];  // c: before and after each step
+    uint32_t padded;
   };
 
-  SRU_INLINE char* row(int slot, int j) const { return ring_ + slot * kStage + j * kRow; }
+  SRU_INLINE static bool is_padded(const Group& group, int k) {
+    return Padding && (group.padded >> k & 1);
+  }
 
-  // The copy of the chunk that lies `at` bytes into a stage.
-  SRU_INLINE Copy copy(int at) const {
-    const int64_t channel = channels_.tile + (at < kPrev ? at % kRow / int(sizeof(T))
-                                                         : (at - kPrev) / int(sizeof(S)));
-    if (at >= kStage || channel >= a_.width) {
+  // The copy of the chunk `at` bytes into a step with the state before it.
+  SRU_INLINE Copy copy_at(int at) const {
+    const int in_state = at - kStep;
+    const int64_t channel =
+        channels_.tile + (in_state < 0 ? at % kRow / int(sizeof(T)) : in_state / int(sizeof(S)));
+    if (in_state >= kState || channel >= a_.width) {
       return {};
     }
-    const Walk walk(a_, channel, true);
-    const int64_t b = channels_.b, stride = walk.sign * a_.batch * a_.width;
-    const int steps = static_cast<int>(a_.length);
+    const int64_t b = channels_.b, states = a_.batch * a_.width * int64_t(sizeof(S));
+    if (in_state >= 0) {
+      const int inside = in_state % int(sizeof(S));  // a chunk of 2 bytes is half a state
+      const char* from = reinterpret_cast<const char*>(a_.c + a_.state_at(b, channel)) + inside;
+      Copy copy = row_copy<kBackward>(a_, from, states / kGroup, kGroup * kStep + in_state);
+      copy.others = 0;
+      return copy;
+    }
     if (at < 4 * kRow) {
-      return input_copy<T>(a_, walk, b, channel, at / kRow);
+      return input_copy<kBackward>(a_, b, channel, at / kRow, at);
     }
-    if (at < kPrev) {
-      const T* from = a_.grad_h + a_.row_at(walk.t, b, channel);
-      return {reinterpret_cast<const char*>(from), stride * int64_t(sizeof(T)), steps};
+    const Course course(a_, channel);
+    const T* from = a_.grad_h + a_.row_at(course.t, b, channel);
+    return row_copy<kBackward>(
+        a_, from, course.sign * a_.batch * a_.width * int64_t(sizeof(T)), at);
+  }
+
+  SRU_INLINE void step(int k) {
+    S u2[V], s[V], grad_h[V], grad_u0[V], grad_u1[V], grad_u2[V], grad_s[V];
+    widen(now_.row[k][2], u2);
+    widen(now_.row[k][3], s);
+    widen(now_.row[k][4], grad_h);
+    for (int i = 0; i < V; ++i) {
+      const S prev = now_.c[k][i];
+      StepGrad<S> grad = backward_step(
+          channels_.gates[i], channels_.mask[i], now_.f[k][i], now_.r[k][i], u2[i],
+          channels_.scale * s[i], prev, now_.c[k + 1][i], grad_h[i], grad_c_[i]);
+      if (is_padded(now_, k)) {
+        grad = {0, 0, 0, 0, grad_c_[i], 0};
+      }
+      grad_c_[i] = grad.prev;
+      grad_mask_[i] += grad.mask;
+      grad_v_f_[i] += grad.u0 * prev;
+      grad_v_r_[i] += grad.u1 * prev;
+      grad_b_f_[i] += grad.u0;
+      grad_b_r_[i] += grad.u1;
+      grad_u0[i] = grad.u0;
+      grad_u1[i] = grad.u1;
+      grad_u2[i] = grad.u2;
+      grad_s[i] = channels_.scale * grad.s;
     }
-    const S* from = a_.c + a_.row_at(walk.t, b, channel) + stride;
-    const int inside = (at - kPrev) % int(sizeof(S));  // a chunk of 2 bytes is half a state
-    return {reinterpret_cast<const char*>(from) + inside, stride * int64_t(sizeof(S)), steps - 1};
+    store<V>(grad_u_, grad_u0);
+    store<V>(grad_u_ + a_.width, grad_u1);
+    store<V>(grad_u_ + 2 * a_.width, grad_u2);
+    if (keeps_s_) {
+      store<V>(grad_s_, grad_s);
+    }
   }
 
   const Backward<T>& a_;
   Channels<T, V> channels_;
   char* ring_;
   Copy copies_[kCopies];
-  Step now_, next_, after_;
-  S first_state_[V], state_[V], grad_c_[V];
+  Group now_, next_;
+  S grad_c_[V];
   S grad_mask_[V] = {}, grad_v_f_[V] = {}, grad_v_r_[V] = {}, grad_b_f_[V] = {}, grad_b_r_[V] = {};
-  int last_;
-  int64_t row_stride_, s_stride_;
+  int64_t u_stride_, s_stride_;
   T *grad_u_, *grad_s_;
-  bool stores_s_;
+  bool keeps_s_;
 };
 
 template <typename T, int V, int Chunk, bool Padding>
 __global__ void __launch_bounds__(kLanes)
     backward_kernel(const __grid_constant__ Backward<T> args) {
   using Lane = BackwardLane<T, V, Chunk, Padding>;
-  __shared__ alignas(16) char ring[kStages * Lane::kStage];
+  __shared__ alignas(16) char ring[Lane::kRing];
   Lane lane(args, blockIdx.x, threadIdx.x, ring);
   walk<1>(&lane, static_cast<int>(args.length));
   lane.finish();

@@ -7,105 +7,143 @@ template <typename T, int V, int Chunk, bool Padding>
 class ForwardLane {
  public:
   using S = State<T>;
+  static constexpr bool kBackward = false;
   static constexpr int kRow = kLanes * V * int(sizeof(T));  // bytes of a tile's row
-  static constexpr int kStage = 4 * kRow;                   // u0, u1, u2, highway
-  static constexpr int kCopies = (kStage / Chunk + kLanes - 1) / kLanes;
+  static constexpr int kStep = 4 * kRow;                    // u0, u1, u2, highway
+  static constexpr int kRing = kGroups * kGroup * kStep;
 
   SRU_INLINE ForwardLane(const Forward<T>& a, int64_t index, int lane, char* ring)
       : a_(a), channels_(a, index, lane), ring_(ring) {
+    const int64_t b = channels_.b, channel = channels_.channel;
     for (int i = 0; i < kCopies; ++i) {
       const int at = (lane + i * kLanes) * Chunk;
-      const int64_t channel = channels_.tile + at % kRow / int(sizeof(T));
-      if (at < kStage && channel < a.width) {
-        copies_[i] = input_copy<T>(a, Walk(a, channel, false), channels_.b, channel, at / kRow);
+      const int64_t first = channels_.tile + at % kRow / int(sizeof(T));
+      if (at < kStep && first < a.width) {
+        copies_[i] = input_copy<kBackward>(a, b, first, at / kRow, at);
       }
     }
-    if (a.blocks == 3 && !a.x) {
-      const S zero[V] = {};
-      for (int slot = 0; slot < kStages; ++slot) {
-        store<V>(reinterpret_cast<T*>(row(slot, 3)) + channels_.row_lane * V, zero);
-      }
-    }
+    channels_.clear_highway(a, ring, kStep, 3 * kRow, kGroups * kGroup);
     for (int i = 0; i < V; ++i) {
-      state_[i] = channels_.initial_state(a, i);
+      last_[i] = next_.c[0][i] = channels_.initial_state(a, i);
     }
-    const Walk walk(a, channels_.channel, false);
-    row_stride_ = walk.sign * a.batch * a.width;
-    h_ = a.h + a.row_at(walk.t, channels_.b, channels_.channel);
-    c_ = a.c ? a.c + a.row_at(walk.t, channels_.b, channels_.channel) : nullptr;
-    stores_c_ = a.c != nullptr;
+    const Course course(a, channel);
+    h_stride_ = course.sign * a.batch * a.width;
+    c_stride_ = a.batch * a.width;
+    h_ = a.h + a.row_at(course.t, b, channel);
+    c_ = a.c + a.state_at(b, channel);
+    keeps_c_ = a.c != nullptr;
   }
 
-  SRU_INLINE void fetch(int step, int slot) {
-    for (int i = 0; i < kCopies; ++i) {
-      if (step < copies_[i].steps) {
-        copy_chunk<Chunk>(row(slot, 0) + (channels_.lane + i * kLanes) * Chunk, copies_[i].from);
+  SRU_INLINE void fetch(int first, int slot) {
+    for (int k = 0; k < kGroup; ++k) {
+      for (Copy& copy : copies_) {
+        copy_row<Chunk>(copy, first, k, ring_ + (slot * kGroup + k) * kStep);
       }
-      copies_[i].from += copies_[i].stride;
     }
   }
 
-  // Reads the step two after the one it goes on to.
   SRU_INLINE void read(int slot) {
-    for (int j = 0; j < 4; ++j) {
-      now_[j] = next_[j];
-      next_[j] = after_[j];
-      after_[j] = hold<T, V>(row(slot, j), channels_.row_lane);
+    for (int k = 0; k < kGroup; ++k) {
+      const char* step = ring_ + (slot * kGroup + k) * kStep;
+      for (int j = 0; j < 4; ++j) {
+        next_.row[k][j] = hold<T, V>(step + j * kRow, channels_.row_lane);
+      }
     }
   }
 
-  SRU_INLINE void look_for_padding(int first) {
+  SRU_INLINE void look_for_padding(int first, bool start) {
     if constexpr (Padding) {
-      channels_.look_for_padding(a_, first, false);
+      channels_.look_for_padding(a_, first, first + 32, start);
     }
   }
 
-  SRU_INLINE void advance(int step) {
-    const bool padded = Padding && (channels_.padded >> step % 32 & 1);
-    S u0[V], u1[V], u2[V], s[V], h[V];
-    widen(now_[0], u0);
-    widen(now_[1], u1);
-    widen(now_[2], u2);
-    widen(now_[3], s);
+  // The states of the group just read, whose padding starts at bit `bit`.
+  SRU_INLINE void prepare(int bit) {
+    next_.padded = channels_.padded >> bit;
+#pragma unroll
+    for (int k = 0; k < kGroup; ++k) {
+      S u0[V], u2[V];
+      widen(next_.row[k][0], u0);
+      widen(next_.row[k][2], u2);
+      for (int i = 0; i < V; ++i) {
+        const S prev = next_.c[k][i];
+        const S c = next_state(forget_gate(channels_.gates[i], u0[i], prev), u2[i], prev);
+        next_.c[k + 1][i] = is_padded(next_, k) ? prev : c;
+      }
+    }
+  }
+
+  // Goes on to the group prepared.
+  SRU_INLINE void take() {
+    now_ = next_;
     for (int i = 0; i < V; ++i) {
-      const Step<S> next = forward_step(
-          channels_.gates[i], channels_.mask[i], u0[i], u1[i], u2[i], channels_.scale * s[i],
-          state_[i]);
-      state_[i] = padded ? state_[i] : next.c;
-      h[i] = padded ? S(0) : next.h;
+      next_.c[0][i] = now_.c[kGroup][i];
     }
-    store<V>(h_, h);
-    if (stores_c_) {
-      store<V>(c_, state_);
+  }
+
+  // The output of the group, or of its first `count` steps.
+  template <bool All>
+  SRU_INLINE void complete(int count) {
+    if (keeps_c_) {
+      store<V>(c_, now_.c[0]);
     }
-    h_ += row_stride_;
-    c_ += row_stride_;
+    c_ += c_stride_;
+#pragma unroll
+    for (int k = 0; k < kGroup; ++k) {
+      if (All || k < count) {
+        step(k);
+      }
+    }
   }
 
   SRU_INLINE void finish() const {
-    store<V>(a_.c_last + a_.state_at(channels_.b, channels_.channel), state_);
+    store<V>(a_.c_last + a_.state_at(channels_.b, channels_.channel), last_);
   }
 
  private:
-  SRU_INLINE char* row(int slot, int j) const { return ring_ + slot * kStage + j * kRow; }
+  static constexpr int kCopies = (kStep / Chunk + kLanes - 1) / kLanes;
+
+  struct Group {
+    Held<T, V> row[kGroup][4];
+    S c[kGroup + 1][V];  // before and after each step
+    uint32_t padded;
+  };
+
+  SRU_INLINE static bool is_padded(const Group& group, int k) {
+    return Padding && (group.padded >> k & 1);
+  }
+
+  SRU_INLINE void step(int k) {
+    S u1[V], s[V], h[V];
+    widen(now_.row[k][1], u1);
+    widen(now_.row[k][3], s);
+    for (int i = 0; i < V; ++i) {
+      const S r = reset_gate(channels_.gates[i], u1[i], now_.c[k][i]);
+      const S out = output(r, channels_.mask[i], channels_.scale * s[i], now_.c[k + 1][i]);
+      h[i] = is_padded(now_, k) ? S(0) : out;
+      last_[i] = now_.c[k + 1][i];
+    }
+    store<V>(h_, h);
+    h_ += h_stride_;
+  }
 
   const Forward<T>& a_;
   Channels<T, V> channels_;
   char* ring_;
   Copy copies_[kCopies];
-  Held<T, V> now_[4], next_[4], after_[4];
-  S state_[V];
-  int64_t row_stride_;
+  Group now_, next_;
+  S last_[V];
+  int64_t h_stride_, c_stride_;
   T* h_;
   S* c_;
-  bool stores_c_;
+  bool keeps_c_;
 };
 
 template <typename T, int V, int Chunk, bool Padding>
 __global__ void __launch_bounds__(kLanes)
     forward_kernel(const __grid_constant__ Forward<T> args) {
   using Lane = ForwardLane<T, V, Chunk, Padding>;
-  __shared__ alignas(16) char ring[kStages * Lane::kStage];
+  __shared__ alignas(16) char ring[Lane::kRing];
   Lane lane(args, blockIdx.x, threadIdx.x, ring);
   walk<1>(&lane, static_cast<int>(args.length));
   lane.finish();

@@ -10,7 +10,7 @@ namespace {
 template <typename Lane, typename Arguments>
 void run_warps(const Arguments& args, unsigned warps) {
   for (unsigned warp = 0; warp < warps; ++warp) {
-    alignas(16) static char ring[sru::kStages * Lane::kStage];
+    alignas(16) static char ring[Lane::kRing];
     std::vector<Lane> lanes;
     for (int lane = 0; lane < sru::kLanes; ++lane) {
       lanes.emplace_back(args, warp, lane, ring);

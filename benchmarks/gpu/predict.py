@@ -1,0 +1,171 @@
+"""What the recurrence will take on a GPU that is not at hand, from the compiled kernels.
+
+Prints a JSON line per kernel (registers, shared memory, instructions and cycles a step of a warp
+alone) and per shape: the bandwidth's time, the kernel's, and the floor of the specification, in
+microseconds. Needs nvcc and nvdisasm (of the CUDA toolkit), no GPU.
+
+The cycles come from the scheduling bits of the machine code, which say how long an instruction
+holds back the next and which results it waits for. Not documented by NVIDIA, and the latencies
+below are round figures: a model to compare designs with, not a measurement.
+
+    python benchmarks/gpu/predict.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+CSRC = Path(__file__).parents[2] / "csrc"
+GROUP = int(re.search(r"kStatesEvery = (\d+)", (CSRC / "recurrence.h").read_text())[1])
+LATENCY = {"LDS": 30, "MUFU": 21, "LDC": 30, "LDG": 500, "LDGSTS": 18, "STG": 18, "STS": 18}
+OPERANDS_READ = 12  # cycles after which an instruction no longer needs its registers
+MUFU_EVERY = 8  # cycles between two of a warp's exponentials or reciprocals
+PIPES = 4  # schedulers a multiprocessor
+# L, B, D, and the floors of forward and backward pass in microseconds: spec section 6
+SHAPES = [(512, 24, 2048, 60, 107), (1024, 4, 3072, 30, 53), (1024, 8, 4096, 80, 142),
+          (32, 128, 1024, 10, 18)]
+BYTES = {"forward": 8 + 2 + 4 / GROUP, "backward": 10 + 4 / GROUP + 8}  # of bfloat16, a channel
+
+
+class Instruction(NamedTuple):
+    text: str
+    stall: int
+    sets: int  # barrier that its result releases; 7: none
+    frees: int  # barrier released when its operands are read
+    waits: int  # mask of barriers
+
+    @property
+    def name(self) -> str:
+        return re.sub(r"^@!?U?P\w+ ", "", self.text).split()[0].split(".")[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--arch", default="sm_90")
+    parser.add_argument("--processors", type=int, default=132)
+    parser.add_argument("--gigahertz", type=float, default=1.98)
+    parser.add_argument("--gigabytes-per-second", type=float, default=4300)
+    options = parser.parse_args()
+    kernels = {}
+    for kind in BYTES:
+        for v in 1, 2:
+            kernel = compiled(kind, v, options.arch)
+            kernels[kind, v] = kernel
+            print(json.dumps({"kernel": kind, "channels_a_lane": v, **kernel}))
+    pipes = PIPES * options.processors
+    for length, batch, size, *floors in SHAPES:
+        for kind, floor in zip(BYTES, floors):
+            v = 1 if batch * size / 64 < pipes else 2
+            kernel = kernels[kind, v]
+            warps = -(-batch * (-(-size // (32 * v))) // pipes)  # on the busiest scheduler
+            cycles = length * max(kernel["cycles"], warps * kernel["instructions"],
+                                  warps * 4 * v * MUFU_EVERY)
+            busy = cycles / options.gigahertz / 1e3
+            moved = length * batch * size * BYTES[kind] / options.gigabytes_per_second / 1e3
+            print(json.dumps({
+                "kernel": kind, "length": length, "batch": batch, "size": size,
+                "channels_a_lane": v, "warps_a_scheduler": warps, "instructions_us": round(busy),
+                "bandwidth_us": round(moved), "floor_us": floor,
+                "of_floor": round(floor / max(busy, moved), 2),
+            }))
+
+
+def compiled(kind: str, v: int, arch: str) -> dict[str, float]:
+    """The bfloat16 kernel without padding, ``v`` channels a lane."""
+    with tempfile.TemporaryDirectory() as folder:
+        binary = Path(folder) / "kernel.cubin"
+        report = subprocess.run(
+            ["nvcc", "-std=c++17", "-O3", f"-arch={arch}", "-cubin", "-Xptxas", "-v", "-o", binary,
+             CSRC / f"recurrence_cuda_{kind}.cu"],
+            check=True, capture_output=True, text=True).stderr
+        listing = subprocess.run(
+            ["nvdisasm", "-hex", binary], check=True, capture_output=True, text=True).stdout
+    name = re.search(rf"_ZN3sru\d+{kind}_kernelI13__nv_bfloat16Li{v}ELi16ELb0E\w+", report)[0]
+    usage = report[report.index(name):]
+    step = loop_over_time(listing, name, 4 * v * GROUP)
+    return {
+        "registers": int(re.search(r"Used (\d+) registers", usage)[1]),
+        "shared_bytes": int(re.search(r"(\d+) bytes smem", usage)[1]),
+        "instructions": round(len(step) / GROUP),
+        "cycles": round(cycles(step) / GROUP),
+    }
+
+
+def loop_over_time(listing: str, name: str, mufus: int) -> list[Instruction]:
+    """The instructions of one turn of the loop that has ``mufus`` exponentials and reciprocals."""
+    labels: dict[str, int] = {}
+    code: list[Instruction] = []
+    for line in section(listing, name):
+        if label := re.match(r"(\.L_x_\d+):", line):
+            labels[label[1]] = len(code)
+        elif match := re.match(r"\s*/\*[0-9a-f]+\*/\s+(.*?);\s*/\* 0x([0-9a-f]+) \*/", line):
+            text = match[1].strip()
+        elif (match := re.match(r"\s*/\* 0x([0-9a-f]+) \*/", line)) and text:
+            bits = int(match[1], 16) >> 41
+            code.append(Instruction(text, max(1, bits & 15), bits >> 5 & 7, bits >> 8 & 7,
+                                    bits >> 11 & 63))
+            text = ""
+    jumps = {}
+    for place, instruction in enumerate(code):
+        if target := re.search(r"BRA.*`\((\.L_x_\d+)\)", instruction.text):
+            jumps[place] = labels[target[1]]
+    turns = [
+        turn for end, start in jumps.items() if start < end
+        for turn in paths(code, jumps, start, end)
+        if sum(i.name == "MUFU" for i in turn) == mufus
+    ]
+    return min(turns, key=len)
+
+
+def section(listing: str, name: str) -> Iterator[str]:
+    inside = False
+    for line in listing.splitlines():
+        if line.startswith(".text."):
+            inside = line == f".text.{name}:"
+        elif inside:
+            yield line
+
+
+def paths(
+    code: list[Instruction], jumps: dict[int, int], start: int, end: int
+) -> Iterator[list[Instruction]]:
+    """All ways from ``start`` to ``end`` that only jump forwards."""
+    ways = [(start, [])]
+    while ways:
+        place, way = ways.pop()
+        way = [*way, code[place]]
+        if place == end:
+            yield way
+            continue
+        target = jumps.get(place)
+        if target is not None and place < target <= end:
+            ways.append((target, way))
+        if place + 1 <= end and (target is None or code[place].text.startswith("@")):
+            ways.append((place + 1, way))
+
+
+def cycles(turn: list[Instruction], turns: int = 5) -> float:
+    """Cycles of a turn once the loop runs steadily, nothing else being on the scheduler."""
+    now, ready, mufu, begin = 0, [0] * 8, 0, 0
+    for i in range(turns):
+        begin = now if i == 1 else begin
+        for instruction in turn:
+            now = max([now, *(ready[k] for k in range(6) if instruction.waits >> k & 1)])
+            if instruction.name == "MUFU":
+                now = max(now, mufu)
+                mufu = now + MUFU_EVERY
+            done = now + LATENCY.get(instruction.name, 12)
+            ready[instruction.sets] = max(ready[instruction.sets], done)
+            ready[instruction.frees] = max(ready[instruction.frees], now + OPERANDS_READ)
+            now += instruction.stall
+    return (now - begin) / (turns - 1)
+
+
+if __name__ == "__main__":
+    main()
