@@ -5,12 +5,19 @@ turns, of a few calls in a row each) and, for ours, the rate at which it moves w
 share of the machine's own copy.
 
     python benchmarks/recurrence.py --rounds 5
+
+With --reference also the reference implementation, from a checkout of its branch 3.0.0-dev; its
+operators are compiled on the way. It has float32 only. On the CPU its backward pass is that of a
+Python loop, and its C++ forward pass is for inference: a line of its own, beside ours without
+gradients.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
+from pathlib import Path
 from typing import Callable
 
 import torch
@@ -32,7 +39,11 @@ COPIED = {"cpu": 2**27, "cuda": 2**30}  # bytes: more than caches hold
 
 
 def main() -> None:
-    options = parse(make_parser(__doc__))
+    parser = make_parser(__doc__)
+    parser.add_argument("--reference", type=Path, help="a checkout of github.com/asappresearch/sru")
+    options = parse(parser)
+    if options.reference and not (options.reference / "sru" / "ops.py").is_file():
+        parser.error(f"--reference: no sru/ops.py in {options.reference}: check out 3.0.0-dev")
     for shape in SHAPES[options.device]:
         for dtype in (torch.float32, torch.bfloat16):
             for row in measure(shape, dtype, options):
@@ -63,32 +74,66 @@ def measure(shape, dtype, options: argparse.Namespace) -> list[dict]:
         "lstm": lambda: (lstm(x)[0], (x, *lstm.parameters())),
         "gru": lambda: (gru(x)[0], (x, *gru.parameters())),
     }
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in cells}
+    inference = {}
+    if options.reference and dtype == torch.float32:
+        theirs, leaves = reference(options, u, x, v, b)
+        cells["reference"] = lambda: (theirs(), leaves)
+        inference = {"ours, inference": ours, "reference, inference": theirs}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in (*cells, *inference)}
     copies = []
     for round_ in range(options.rounds + 1):
         for name, cell in cells.items():
             pair = forward_backward(cell, options)
             if round_ > 0:
                 times[name].append(pair)
+        for name, function in inference.items():
+            with torch.no_grad():
+                function()
+                seconds = statistics.mean(
+                    timed(function, options) for _ in range(TIMED[device]))
+            if round_ > 0:
+                times[name].append((seconds, None))
         for _ in range(WARM[device] + TIMED[device]):
             copies.append(timed(lambda: target.copy_(source), options))
     copy_rate = 2 * source.nbytes / statistics.median(copies)
     rows = []
     for name, pairs in times.items():
-        forward, backward = (statistics.median(values) for values in zip(*pairs))
+        forward, backward = (
+            None if None in values else statistics.median(values) for values in zip(*pairs))
         row = {
             "function": name, "length": length, "batch": batch, "size": size,
             "precision": str(dtype).split(".")[1],
-            "forward_ms": round(1e3 * forward, 4), "backward_ms": round(1e3 * backward, 4),
+            "forward_ms": round(1e3 * forward, 4),
+            "backward_ms": backward and round(1e3 * backward, 4),
         }
         if name == "ours":  # forward: u and x in, h and c out; backward: u, x, c, dh in, du, dx out
-            elements, width, state = length * batch * size, u.element_size(), 4
+            elements, width = length * batch * size, u.element_size()
+            state = 1 if device == "cuda" else 4  # kept before every fourth step, or after each
             moved = elements * (5 * width + state), elements * (9 * width + state)
             row["copy_gb_per_s"] = round(copy_rate / 1e9, 1)
             row["of_copy_bandwidth_forward"] = round(moved[0] / forward / copy_rate, 2)
             row["of_copy_bandwidth_backward"] = round(moved[1] / backward / copy_rate, 2)
         rows.append(row)
     return rows
+
+
+def reference(options: argparse.Namespace, u, x, v, b) -> tuple[Callable, tuple]:
+    """The reference's recurrence of the same inputs, whose blocks it wants interleaved and in
+    another order, and these inputs."""
+    sys.path.insert(0, str(options.reference))
+    from sru import ops
+
+    batch, size = x.shape[1:]
+    function = {"cpu": ops.elementwise_recurrence_naive, "cuda": ops.elementwise_recurrence_gpu}
+    interleaved = torch.stack((u[:, :, 2], u[:, :, 0], u[:, :, 1]), dim=-1).flatten(-2)
+    leaves = [t.detach().requires_grad_() for t in (interleaved, x, v.flatten(), b.flatten())]
+    c0 = torch.zeros(batch, size, device=u.device)
+
+    def run() -> torch.Tensor:
+        return function[options.device](*leaves, c0, 0, size, False, True)[0]
+
+    torch.testing.assert_close(run(), recurrence(u, x, v, b)[0], rtol=1e-3, atol=1e-4)
+    return run, leaves
 
 
 def forward_backward(cell: Callable, options: argparse.Namespace) -> tuple[float, float]:

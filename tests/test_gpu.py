@@ -82,7 +82,9 @@ def test_error_is_at_most_twice_pytorchs(option, dtype):
 @pytest.mark.parametrize("shape", [
     (1, 1, 2),  # a single step of few channels
     (3, 5, 34),  # no pairs of 16-bit channels in each direction
-    (15, 1, 512), (16, 1, 512), (17, 1, 512), (33, 1, 512),  # around the ring's 16 steps
+    (3, 1, 512), (4, 1, 512), (5, 1, 512),  # around a group of steps,
+    (31, 1, 512), (32, 1, 512), (33, 1, 512),  # and the ring
+    (70, 3, 48), (70, 3, 2064),  # warps with lanes to spare, in which directions meet
     (1, 128, 4096),  # 524,288 columns, one step
     (24, 128, 4096),
     (3000, 2, 66),  # long
@@ -121,6 +123,12 @@ def test_repeated_runs_are_bitwise_equal(dtype):
         again = run(recurrence, inputs)
         for name in first:
             assert torch.equal(first[name], again[name]), name
+
+
+@needs_cuda
+def test_the_operator_passes_pytorchs_checks():
+    inputs = gentle_inputs(6, 3, 8, **EVERYTHING)
+    torch.library.opcheck(torch.ops.fairseq_sru.recurrence.default, (*inputs.values(), True))
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)

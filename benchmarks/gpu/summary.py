@@ -46,6 +46,8 @@ def beside_peers(rows: list[dict]) -> list[dict]:
     """A row per shape and precision: ours, and how many times as long the others take."""
     cases: dict[tuple, dict[str, dict]] = {}
     for row in rows:
+        if row["backward_ms"] is None:  # inference
+            continue
         case = tuple(row[key] for key in ("length", "batch", "size", "precision"))
         cases.setdefault(case, {})[row["function"]] = row
     result = []
