@@ -95,6 +95,18 @@ SRU_INLINE void widen(const Held<__nv_bfloat16, V>& in, float (&out)[V]) {
   }
 }
 
+// Not casts: PyTorch compiles with -D__CUDA_NO_HALF_CONVERSIONS__ and the like.
+SRU_INLINE void narrow(float value, __half& out) {
+  out = __float2half_rn(value);
+}
+SRU_INLINE void narrow(float value, __nv_bfloat16& out) {
+  out = __float2bfloat16_rn(value);
+}
+template <typename S>
+SRU_INLINE void narrow(S value, S& out) {
+  out = value;
+}
+
 SRU_INLINE __half2 pair(const float (&values)[2], Held<__half, 2>) {
   return __floats2half2_rn(values[0], values[1]);
 }
@@ -105,7 +117,7 @@ SRU_INLINE __nv_bfloat162 pair(const float (&values)[2], Held<__nv_bfloat16, 2>)
 template <int V, typename T>
 SRU_INLINE void store(T* to, const State<T> (&values)[V]) {
   if constexpr (V == 1) {
-    to[0] = static_cast<T>(values[0]);
+    narrow(values[0], to[0]);
   } else if constexpr (sizeof(T) > 2) {
     *reinterpret_cast<Held<T, V>*>(to) = {{values[0], values[1]}};
   } else {
@@ -113,25 +125,24 @@ SRU_INLINE void store(T* to, const State<T> (&values)[V]) {
   }
 }
 
-// Copies a chunk from global to shared memory; asynchronous from sm_80 on, for 4, 8 and 16 bytes.
+// Copies a chunk of 4, 8 or 16 bytes from global to shared memory; asynchronous from sm_80 on.
 template <int Bytes>
 SRU_INLINE void copy_chunk(char* shared, const char* global) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   if constexpr (Bytes == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
-    return;
-  } else if constexpr (Bytes >= 4) {
+  } else {
     asm volatile(
         "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(Bytes)
         : "memory");
-    return;
   }
-#endif
+#else
   struct alignas(Bytes) Chunk {
     char bytes[Bytes];
   };
   *reinterpret_cast<Chunk*>(shared) = *reinterpret_cast<const Chunk*>(global);
+#endif
 }
 
 // Ends a group of copies: all since the last one.
@@ -157,15 +168,40 @@ struct Copy {
   int64_t stride = 0;              // in bytes, from one step to the next
   unsigned first = 0, others = 0;  // copied are steps below: the first of groups, and the others
   int to = 0;
+
+  // Whether the k-th step of the group that starts at `start` is copied.
+  SRU_INLINE bool has(int start, int k) const {
+    return static_cast<unsigned>(start + k) < (k == 0 ? first : others);
+  }
 };
 
-// Copies the k-th step of the group that starts at step `first`; all in turn.
-template <int Chunk>
-SRU_INLINE void copy_row(Copy& copy, int first, int k, char* step) {
-  if (static_cast<unsigned>(first + k) < (k == 0 ? copy.first : copy.others)) {
-    copy_chunk<Chunk>(step + copy.to, copy.from);
+// Copies the group that starts at step `first`, whose steps take `step_bytes` each.
+template <int Chunk, bool Backward, int N>
+SRU_INLINE void copy_group(Copy (&copies)[N], int first, char* group, int step_bytes) {
+  uint16_t loaded[kGroup][N];  // chunks of 2 bytes, which nothing copies asynchronously
+  for (int i = 0; i < kGroup; ++i) {
+    const int k = Backward ? kGroup - 1 - i : i;
+    for (int j = 0; j < N; ++j) {
+      Copy& copy = copies[j];
+      if (copy.has(first, k)) {
+        if constexpr (Chunk == 2) {
+          loaded[k][j] = *reinterpret_cast<const uint16_t*>(copy.from);
+        } else {
+          copy_chunk<Chunk>(group + k * step_bytes + copy.to, copy.from);
+        }
+      }
+      copy.from += copy.stride;
+    }
   }
-  copy.from += copy.stride;
+  if constexpr (Chunk == 2) {
+    for (int k = 0; k < kGroup; ++k) {
+      for (int j = 0; j < N; ++j) {
+        if (copies[j].has(first, k)) {
+          *reinterpret_cast<uint16_t*>(group + k * step_bytes + copies[j].to) = loaded[k][j];
+        }
+      }
+    }
+  }
 }
 
 // Where the time of a channel starts and where it goes.
@@ -308,12 +344,12 @@ SRU_INLINE void walk(Lane* lanes, int length) {
   constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together
   const auto prepare = [&](int i) {
     const int group = group_at(i);
-    const bool new_block = i == 0 || group % kBlock == (Lane::kBackward ? kBlock - 1 : 0);
+    const bool new_block = i == 0 || (group & (kBlock - 1)) == (Lane::kBackward ? kBlock - 1 : 0);
     for (int lane = 0; lane < N; ++lane) {
       if (new_block) {
         lanes[lane].look_for_padding(group / kBlock * 32, i == 0);
       }
-      lanes[lane].prepare(group % kBlock * kGroup);
+      lanes[lane].prepare((group & (kBlock - 1)) * kGroup);
     }
   };
   const auto advance = [&](int i, int steps, auto all) {
@@ -347,13 +383,18 @@ SRU_INLINE void walk(Lane* lanes, int length) {
   }
 }
 
-// Whether rows can be copied in chunks of 16 bytes, and stored in pairs.
+// The largest chunk in which rows can be copied: 16 bytes, 4, or a single value.
 template <typename T, typename... Pointers>
-bool has_whole_chunks(const Inputs<T>& in, Pointers... pointers) {
+int largest_chunk(const Inputs<T>& in, Pointers... pointers) {
   const uintptr_t address =
       (reinterpret_cast<uintptr_t>(in.u) | ... | reinterpret_cast<uintptr_t>(pointers));
-  const int64_t channels = 16 / sizeof(T) * (in.bidirectional ? 2 : 1);
-  return in.width % channels == 0 && address % 16 == 0;
+  const int64_t row = in.width / (in.bidirectional ? 2 : 1) * int64_t(sizeof(T));
+  for (const int bytes : {16, 4}) {
+    if (row % bytes == 0 && address % bytes == 0) {
+      return bytes;
+    }
+  }
+  return sizeof(T);
 }
 
 // Warps that the GPU runs at the same time without one waiting for another.
@@ -364,22 +405,21 @@ inline int64_t schedulers() {
   return 4 * int64_t(processors);
 }
 
-// Calls launch(V, bytes of a chunk): pairs of 16-bit channels, or single ones where even so every
-// warp has a scheduler to itself; chunks of one value where rows have no whole ones.
+// Calls launch(V, bytes of a chunk), with pairs of 16-bit channels unless even single ones leave
+// every warp a scheduler to itself.
 template <typename T, typename Launch>
-cudaError_t choose_tiles(const Inputs<T>& in, bool whole_chunks, const Launch& launch) {
+cudaError_t choose_tiles(const Inputs<T>& in, int chunk, const Launch& launch) {
   if constexpr (sizeof(T) == 2) {
-    if (whole_chunks) {
-      return tiles<T, 2>(in) < schedulers()
-                 ? launch(Number<1>(), Number<16>())
-                 : launch(Number<2>(), Number<16>());
+    if (chunk == 16) {
+      return tiles<T, 2>(in) < schedulers() ? launch(Number<1>(), Number<16>())
+                                            : launch(Number<2>(), Number<16>());
     }
+    return chunk == 4 ? launch(Number<1>(), Number<4>()) : launch(Number<1>(), Number<2>());
   } else if constexpr (sizeof(T) == 4) {
-    if (whole_chunks) {
-      return launch(Number<1>(), Number<16>());
-    }
+    return chunk == 16 ? launch(Number<1>(), Number<16>()) : launch(Number<1>(), Number<4>());
+  } else {
+    return launch(Number<1>(), Number<8>());
   }
-  return launch(Number<1>(), Number<sizeof(T)>());
 }
 
 }  // namespace sru

@@ -39,11 +39,7 @@ class BackwardLane {
   }
 
   SRU_INLINE void fetch(int first, int slot) {
-    for (int k = kGroup - 1; k >= 0; --k) {
-      for (Copy& copy : copies_) {
-        copy_row<Chunk>(copy, first, k, ring_ + slot * kSlot + k * kStep);
-      }
-    }
+    copy_group<Chunk, kBackward>(copies_, first, ring_ + slot * kSlot, kStep);
   }
 
   SRU_INLINE void read(int slot) {
@@ -203,12 +199,12 @@ __global__ void __launch_bounds__(kLanes)
 
 template <typename T>
 cudaError_t backward_cuda(const Backward<T>& args, cudaStream_t stream) {
-  const bool whole = has_whole_chunks(
+  const int chunk = largest_chunk(
       args, args.x, args.c, args.grad_h, args.grad_u, args.grad_x, args.grad_gates, args.grad_c0,
       args.grad_mask_c);
-  return choose_tiles<T>(args, whole, [&](auto v, auto chunk) {
-    const auto kernel = args.pad ? backward_kernel<T, v(), chunk(), true>
-                                 : backward_kernel<T, v(), chunk(), false>;
+  return choose_tiles<T>(args, chunk, [&](auto v, auto bytes) {
+    const auto kernel = args.pad ? backward_kernel<T, v(), bytes(), true>
+                                 : backward_kernel<T, v(), bytes(), false>;
     kernel<<<tiles<T, v()>(args), kLanes, 0, stream>>>(args);
     return cudaGetLastError();
   });

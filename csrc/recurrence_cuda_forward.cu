@@ -10,7 +10,8 @@ class ForwardLane {
   static constexpr bool kBackward = false;
   static constexpr int kRow = kLanes * V * int(sizeof(T));  // bytes of a tile's row
   static constexpr int kStep = 4 * kRow;                    // u0, u1, u2, highway
-  static constexpr int kRing = kGroups * kGroup * kStep;
+  static constexpr int kSlot = kGroup * kStep;
+  static constexpr int kRing = kGroups * kSlot;
 
   SRU_INLINE ForwardLane(const Forward<T>& a, int64_t index, int lane, char* ring)
       : a_(a), channels_(a, index, lane), ring_(ring) {
@@ -35,16 +36,12 @@ class ForwardLane {
   }
 
   SRU_INLINE void fetch(int first, int slot) {
-    for (int k = 0; k < kGroup; ++k) {
-      for (Copy& copy : copies_) {
-        copy_row<Chunk>(copy, first, k, ring_ + (slot * kGroup + k) * kStep);
-      }
-    }
+    copy_group<Chunk, kBackward>(copies_, first, ring_ + slot * kSlot, kStep);
   }
 
   SRU_INLINE void read(int slot) {
     for (int k = 0; k < kGroup; ++k) {
-      const char* step = ring_ + (slot * kGroup + k) * kStep;
+      const char* step = ring_ + slot * kSlot + k * kStep;
       for (int j = 0; j < 4; ++j) {
         next_.row[k][j] = hold<T, V>(step + j * kRow, channels_.row_lane);
       }
@@ -151,10 +148,10 @@ __global__ void __launch_bounds__(kLanes)
 
 template <typename T>
 cudaError_t forward_cuda(const Forward<T>& args, cudaStream_t stream) {
-  const bool whole = has_whole_chunks(args, args.x, args.h, args.c_last, args.c);
-  return choose_tiles<T>(args, whole, [&](auto v, auto chunk) {
-    const auto kernel = args.pad ? forward_kernel<T, v(), chunk(), true>
-                                 : forward_kernel<T, v(), chunk(), false>;
+  const int chunk = largest_chunk(args, args.x, args.h, args.c_last, args.c);
+  return choose_tiles<T>(args, chunk, [&](auto v, auto bytes) {
+    const auto kernel = args.pad ? forward_kernel<T, v(), bytes(), true>
+                                 : forward_kernel<T, v(), bytes(), false>;
     kernel<<<tiles<T, v()>(args), kLanes, 0, stream>>>(args);
     return cudaGetLastError();
   });

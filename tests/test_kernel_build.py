@@ -84,10 +84,12 @@ def test_cuda_kernels_compile_without_spills(kernel, arch, tmp_path):
         pytest.skip(f"this nvcc does not know sm_{arch}")
     source = ROOT / "csrc" / f"recurrence_cuda_{kernel}.cu"
     flags = ["-std=c++17", "-O3", f"-arch=sm_{arch}", "-Xptxas", "-v", "-c"]
+    flags += cpp_extension.COMMON_NVCC_FLAGS
     report = run_nvcc(source, tmp_path / "kernel.o", *flags)
     spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes", report)
-    # float64; float32 aligned or not; both 16-bit types single, in pairs, unaligned; padded or not
-    assert len(spills) == (1 + 2 + 2 * 3) * 2
+    # float64; float32 in chunks of 16 and 4; both 16-bit types in pairs, and single ones in chunks
+    # of 16, 4 and 2; padded or not
+    assert len(spills) == (1 + 2 + 2 * 4) * 2
     assert all(spill == ("0", "0", "0") for spill in spills), report
 
 
@@ -108,7 +110,8 @@ def test_cuda_binding_compiles(tmp_path):
 def host_kernels(tmp_path_factory):
     library = tmp_path_factory.mktemp("host") / "warps.so"
     source = ROOT / "tests" / "warps_on_host.cu"
-    run_nvcc(source, library, "-std=c++17", "-shared", "-Xcompiler", "-fPIC")
+    run_nvcc(source, library, "-std=c++17", "-shared", "-Xcompiler", "-fPIC",
+             *cpp_extension.COMMON_NVCC_FLAGS)
     return ctypes.CDLL(str(library))
 
 
@@ -138,30 +141,29 @@ def run_on_host(kernel, u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectio
 
 
 @needs_nvcc
-@pytest.mark.parametrize("length, size", [(1, 48), (5, 112), (33, 48), (70, 48), (70, 14)])
+@pytest.mark.parametrize("length", [1, 5, 33, 70])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("has_masks", [False, True])
 @pytest.mark.parametrize("has_state", [False, True])
 @pytest.mark.parametrize("highway", ["x", "u", "none"])
 @pytest.mark.parametrize(
-    "kernel, dtype, tolerance",
+    "kernel, dtype, tolerance, size",
     [
-        ("run_float64", torch.float64, 1e-12),
-        ("run_float32", torch.float32, 2e-5),
-        ("run_float32_unaligned", torch.float32, 2e-5),
-        ("run_bfloat16", torch.bfloat16, 1e-2),
-        ("run_bfloat16_pairs", torch.bfloat16, 1e-2),
-        ("run_bfloat16_unaligned", torch.bfloat16, 1e-2),
-        ("run_float16_pairs", torch.float16, 2e-3),
+        ("run_float64", torch.float64, 1e-12, 14),
+        ("run_float32", torch.float32, 2e-5, 48),
+        ("run_float32_unaligned", torch.float32, 2e-5, 14),
+        ("run_bfloat16", torch.bfloat16, 1e-2, 48),
+        ("run_bfloat16_pairs", torch.bfloat16, 1e-2, 48),
+        ("run_bfloat16_words", torch.bfloat16, 1e-2, 12),
+        ("run_bfloat16_unaligned", torch.bfloat16, 1e-2, 14),
+        ("run_float16_pairs", torch.float16, 2e-3, 112),
     ],
 )
 def test_device_code_agrees_with_the_loop(
-    host_kernels, kernel, dtype, tolerance, highway, has_state, has_masks, bidirectional, length,
-    size,
+    host_kernels, kernel, dtype, tolerance, size, highway, has_state, has_masks, bidirectional,
+    length,
 ):
     """Directions that meet within a warp, warps with lanes to spare, more steps than the ring."""
-    if size % 16 and not kernel.endswith(("_unaligned", "64")):
-        pytest.skip("rows in whole chunks")
     generator = torch.Generator().manual_seed(length)
     batch = 3
     state = state_dtype(dtype)

@@ -65,6 +65,9 @@ void run_bfloat16(const int64_t* sizes, double scale, void* const* tensors) {
 void run_bfloat16_pairs(const int64_t* sizes, double scale, void* const* tensors) {
   run<__nv_bfloat16, 2, 16>(sizes, scale, tensors);
 }
+void run_bfloat16_words(const int64_t* sizes, double scale, void* const* tensors) {
+  run<__nv_bfloat16, 1, 4>(sizes, scale, tensors);
+}
 void run_bfloat16_unaligned(const int64_t* sizes, double scale, void* const* tensors) {
   run<__nv_bfloat16, 1, 2>(sizes, scale, tensors);
 }
