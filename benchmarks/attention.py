@@ -3,7 +3,8 @@
 Prints a JSON line per shape, number of heads and precision: milliseconds of each (median over
 rounds, taking turns). `fairseq_sru.ops.attention` chooses by these figures. On a GPU also
 PyTorch's causal_lower_right, which reads no mask but sees padding, and its varlen_attn, which reads
-no mask and sees none, reordering included. null: PyTorch refused, and says why on standard error.
+no mask and keeps padding apart, reordering included. null: PyTorch refused, and says why on
+standard error.
 
     python benchmarks/attention.py --rounds 5
 """

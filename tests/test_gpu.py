@@ -18,7 +18,7 @@ from test_recurrence import OPTIONS, convert, make_inputs, option_id, run
 from fairseq_sru.modules import SRUpp
 from fairseq_sru.ops import attention, attention_mask, recurrence, recurrence_ref
 from fairseq_sru.ops.attention import attention_packing
-from fairseq_sru.ops.varlen import has_varlen
+from fairseq_sru.ops.varlen import runs_varlen
 
 DEVICE = os.environ.get("DEVICE", "cuda")
 pytestmark = pytest.mark.skipif(
@@ -263,7 +263,7 @@ def test_attention(causal, padded, masked, need_weights, heads, size, dtype, tol
 def test_varlen_attention(causal, heads, size, dtype, tolerance):
     """Output and gradients of the kernel without a mask, padding in the middle, on either side,
     and everywhere, against a mask in float64 on the CPU."""
-    if not has_varlen(torch.device(DEVICE)):
+    if not runs_varlen(torch.device(DEVICE)):
         pytest.skip("no varlen_attn: PyTorch before 2.11 or a GPU before sm_80")
     length, context, batch = 137, 150, 5
     generator = torch.Generator().manual_seed(size)

@@ -1,7 +1,8 @@
-"""A training step never waits for the device: no value decides what is launched next.
+"""Forward and backward pass never wait for the device: no value decides what is launched next.
 
-Tensors of PyTorch's meta device have no values, so that whatever asks for one fails. They take the
-GPU's way wherever code asks for the device.
+Tensors of PyTorch's meta device have no values, so that whatever asks for one fails. They go the
+GPU's way wherever code asks whether it runs on the CPU. Adaptive input and softmax are fairseq's,
+and do ask.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from fairseq_sru.models.language_model import SRUppLanguageModel
 from fairseq_sru.models.lm_config import SRUppLMConfig
 from fairseq_sru.models.lm_presets import PRESETS as LM_PRESETS
 from fairseq_sru.models.translation import PRESETS, SRUppModel
+from fairseq_sru.ops import varlen
 from fairseq_sru.state import StreamMemory
 
 
@@ -41,7 +43,7 @@ def test_meta_tensors_fail_when_read():
         bool(tokens(1, 1).any())
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [False] + [True] * varlen.HAS_KERNEL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_translation(task, dtype, packed, monkeypatch):
     monkeypatch.setattr("fairseq_sru.modules.srupp.suits_varlen", lambda *inputs: packed)

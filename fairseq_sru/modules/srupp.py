@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,13 @@ from torch.utils.checkpoint import checkpoint
 from fairseq_sru.modules.placement import attention_layers
 from fairseq_sru.modules.sru import check_input, check_sizes
 from fairseq_sru.modules.srupp_layer import SRUppLayer
-from fairseq_sru.ops.attention import additive, attention_mask, attention_packing, is_fused
+from fairseq_sru.ops.attention import (
+    Reach,
+    additive,
+    attention_mask,
+    attention_packing,
+    is_fused,
+)
 from fairseq_sru.ops.linear import Linear
 from fairseq_sru.ops.varlen import suits_varlen
 from fairseq_sru.state import DecodingState, Slots
@@ -147,7 +153,7 @@ class SRUpp(nn.Module):
             inputs.append(x)
             x, c, w = self._run(
                 layer, x, None if c0 is None else c0[i], pad, context=contexts[i],
-                need_weights=need_weights, **reach)
+                need_weights=need_weights, **reach._asdict())
             cells.append(c)
             weights.append(w)
         return SRUppOutput(x, torch.stack(cells), inputs, weights)
@@ -214,11 +220,12 @@ class SRUpp(nn.Module):
         window: int | None,
         mask: Tensor | None,
         need_weights: bool,
-    ) -> dict[str, Any]:
-        """What tells the layers who attends to whom: a mask, where no kernel does without."""
+    ) -> Reach:
+        """Who attends to whom, with a mask only where no kernel does without. See
+        :meth:`forward`; ``context_length`` is S."""
         if all(layer.kv_proj is None for layer in self.layers):
-            return {}
-        layer = self.layers[0]
+            return Reach()
+        layer = self.layers[0]  # all have heads of one size
         head_size = layer.q_proj.out_features // layer.num_heads
         dropout = layer.attn_dropout if self.training else 0.0
         if window is None and mask is None:
@@ -226,13 +233,13 @@ class SRUpp(nn.Module):
                 # On the CPU no kernel is causal after a context.
                 if causal and is_fused(x, head_size, dropout, need_weights) and (
                         context_length == 0 or x.device.type != "cpu"):
-                    return {"causal": True}
+                    return Reach(causal=True)
             elif suits_varlen(x, head_size, context_length + len(x), dropout, need_weights):
                 packing = attention_packing(len(x), pad, context_length, context_pad)
-                return {"causal": causal, "packing": packing}
+                return Reach(causal=causal, packing=packing)
         whole = attention_mask(
             len(x), pad, context_length, context_pad, causal, window, x.device)
-        return {"mask": _combine(whole, mask, x.dtype)}
+        return Reach(_combine(whole, mask, x.dtype))
 
     def _contexts(
         self, context: Tensor | Sequence[Tensor] | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,14 @@ from torch.nn.attention.bias import causal_lower_right
 
 from fairseq_sru.ops.dropout import dropout as apply_dropout
 from fairseq_sru.ops.varlen import Packing, varlen_attention
+
+
+class Reach(NamedTuple):
+    """Who attends to whom: arguments of :func:`attention`."""
+
+    mask: Tensor | None = None
+    causal: bool = False
+    packing: tuple[Packing, Packing] | None = None
 
 
 def attention(
@@ -37,8 +47,8 @@ def attention(
         need_weights: also return the weights (before dropout).
         causal: instead of a mask: none attends to what comes after itself, the queries being the
             last L of the S positions.
-        packing: instead of a mask: of the queries' and the keys' padding. Needs
-            :func:`fairseq_sru.ops.varlen.suits_varlen`.
+        packing: instead of a mask: of the queries' and the keys' padding. Only where
+            :func:`fairseq_sru.ops.varlen.suits_varlen`: without dropout and weights.
 
     Returns:
         output (L, B, C), weights (B, H, L, S) or None.

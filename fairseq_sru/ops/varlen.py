@@ -14,8 +14,12 @@ try:
 except ImportError:  # PyTorch before 2.10
     varlen_attn = None
 
-# Reordering and the kernel's Python cost some 0.15 ms a layer, whatever the size; a kernel with a
-# mask takes less than that below this number of keys. Predicted, not measured.
+#: whether PyTorch has the kernel as it is from 2.11 on
+HAS_KERNEL = varlen_attn is not None and "window_size" in inspect.signature(varlen_attn).parameters
+
+# Packing costs some forty small launches a stack, reordering and the kernel's Python some 0.15 ms a
+# layer, whatever the size; a kernel with a mask should take less below this number of keys.
+# A guess: benchmarks/attention.py will tell.
 FEWEST_KEYS = 256
 
 
@@ -71,18 +75,25 @@ def varlen_attention(
 
 
 def suits_varlen(q: Tensor, head_size: int, keys: int, dropout: float, need_weights: bool) -> bool:
-    """Whether the kernel takes such heads, and is likely the fastest that does."""
+    """Whether the kernel takes such heads, and is likely the fastest that does.
+
+    Args:
+        q: on the device and of the type of the queries, unless autocast changes that.
+        keys: S. dropout: of the weights. need_weights: whether they are wanted.
+    """
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else q.dtype
+    # The backward pass of 224 wants more shared memory than the GPUs from sm_86 to 89 have.
+    fits = head_size % 8 == 0 and (head_size <= 192 or 224 < head_size <= 256)
     return (
-        q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and keys >= FEWEST_KEYS
-        and head_size % 8 == 0 and head_size <= 256 and dropout == 0.0 and not need_weights
-        and has_varlen(q.device))
+        q.device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and fits
+        and keys >= FEWEST_KEYS and dropout == 0.0 and not need_weights and runs_varlen(q.device))
 
 
 @lru_cache
-def has_varlen(device: torch.device) -> bool:
-    """Whether PyTorch (from 2.11) has the kernel, and the GPU (from sm_80) runs it."""
+def runs_varlen(device: torch.device) -> bool:
+    """Whether this PyTorch has the kernel and this GPU (from sm_80) runs it."""
     return (
-        varlen_attn is not None and "window_size" in inspect.signature(varlen_attn).parameters
+        HAS_KERNEL and torch.backends.cuda.is_flash_attention_available()
         and torch.cuda.get_device_capability(device) >= (8, 0))
 
 
@@ -92,13 +103,13 @@ class Reorder(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(order, inverse)
+        ctx.save_for_backward(inverse)
         return x.index_select(0, order)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        order, inverse = ctx.saved_tensors
-        return Reorder.apply(grad, inverse, order), None, None
+        (inverse,) = ctx.saved_tensors
+        return grad.index_select(0, inverse), None, None
 
 
 def _reorder(x: Tensor, packing: Packing) -> Tensor:
