@@ -1,6 +1,7 @@
 """All benchmarks of this machine, one after the other: what `make bench` runs.
 
 Every JSON line goes to runs/bench/BENCHMARK.jsonl and, as a table, to standard output.
+REFERENCE  a checkout of the reference implementation, a peer of the recurrence (default: none)
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     for name in BENCHMARKS:
         command = [sys.executable, str(HERE / f"{name}.py"), "--rounds", "5"]
+        if name == "recurrence" and "REFERENCE" in os.environ:
+            command += ["--reference", os.environ["REFERENCE"]]
         result = subprocess.run(
             command, env={**MALLOC, **os.environ}, stdout=subprocess.PIPE, text=True, check=True)
         (OUT / f"{name}.jsonl").write_text(result.stdout)
