@@ -405,20 +405,34 @@ inline int64_t schedulers() {
   return 4 * int64_t(processors);
 }
 
-// Calls launch(V, bytes of a chunk), with pairs of 16-bit channels unless even single ones leave
-// every warp a scheduler to itself.
-template <typename T, typename Launch>
-cudaError_t choose_tiles(const Inputs<T>& in, int chunk, const Launch& launch) {
+template <typename Lane, typename Arguments>
+__global__ void __launch_bounds__(kLanes) kernel(const __grid_constant__ Arguments args) {
+  __shared__ alignas(16) char ring[Lane::kRing];
+  Lane lane(args, blockIdx.x, threadIdx.x, ring);
+  walk<1>(&lane, static_cast<int>(args.length));
+  lane.finish();
+}
+
+// Starts the kernel of a Lane<T, V, bytes of a chunk, whether there is padding>: pairs of 16-bit
+// channels unless even single ones leave every warp a scheduler to itself.
+template <template <typename, int, int, bool> class Lane, typename T, typename Arguments>
+cudaError_t launch(const Arguments& args, int chunk, cudaStream_t stream) {
+  const auto start = [&](auto v, auto bytes) {
+    const auto chosen = args.pad ? kernel<Lane<T, v(), bytes(), true>, Arguments>
+                                 : kernel<Lane<T, v(), bytes(), false>, Arguments>;
+    chosen<<<tiles<T, v()>(args), kLanes, 0, stream>>>(args);
+    return cudaGetLastError();
+  };
   if constexpr (sizeof(T) == 2) {
     if (chunk == 16) {
-      return tiles<T, 2>(in) < schedulers() ? launch(Number<1>(), Number<16>())
-                                            : launch(Number<2>(), Number<16>());
+      return tiles<T, 2>(args) < schedulers() ? start(Number<1>(), Number<16>())
+                                              : start(Number<2>(), Number<16>());
     }
-    return chunk == 4 ? launch(Number<1>(), Number<4>()) : launch(Number<1>(), Number<2>());
+    return chunk == 4 ? start(Number<1>(), Number<4>()) : start(Number<1>(), Number<2>());
   } else if constexpr (sizeof(T) == 4) {
-    return chunk == 16 ? launch(Number<1>(), Number<16>()) : launch(Number<1>(), Number<4>());
+    return chunk == 16 ? start(Number<1>(), Number<16>()) : start(Number<1>(), Number<4>());
   } else {
-    return launch(Number<1>(), Number<8>());
+    return start(Number<1>(), Number<8>());
   }
 }
 

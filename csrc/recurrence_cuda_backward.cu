@@ -187,27 +187,12 @@ class BackwardLane {
   bool keeps_s_;
 };
 
-template <typename T, int V, int Chunk, bool Padding>
-__global__ void __launch_bounds__(kLanes)
-    backward_kernel(const __grid_constant__ Backward<T> args) {
-  using Lane = BackwardLane<T, V, Chunk, Padding>;
-  __shared__ alignas(16) char ring[Lane::kRing];
-  Lane lane(args, blockIdx.x, threadIdx.x, ring);
-  walk<1>(&lane, static_cast<int>(args.length));
-  lane.finish();
-}
-
 template <typename T>
 cudaError_t backward_cuda(const Backward<T>& args, cudaStream_t stream) {
   const int chunk = largest_chunk(
       args, args.x, args.c, args.grad_h, args.grad_u, args.grad_x, args.grad_gates, args.grad_c0,
       args.grad_mask_c);
-  return choose_tiles<T>(args, chunk, [&](auto v, auto bytes) {
-    const auto kernel = args.pad ? backward_kernel<T, v(), bytes(), true>
-                                 : backward_kernel<T, v(), bytes(), false>;
-    kernel<<<tiles<T, v()>(args), kLanes, 0, stream>>>(args);
-    return cudaGetLastError();
-  });
+  return launch<BackwardLane, T>(args, chunk, stream);
 }
 
 template cudaError_t backward_cuda(const Backward<float>&, cudaStream_t);

@@ -136,25 +136,10 @@ class ForwardLane {
   bool keeps_c_;
 };
 
-template <typename T, int V, int Chunk, bool Padding>
-__global__ void __launch_bounds__(kLanes)
-    forward_kernel(const __grid_constant__ Forward<T> args) {
-  using Lane = ForwardLane<T, V, Chunk, Padding>;
-  __shared__ alignas(16) char ring[Lane::kRing];
-  Lane lane(args, blockIdx.x, threadIdx.x, ring);
-  walk<1>(&lane, static_cast<int>(args.length));
-  lane.finish();
-}
-
 template <typename T>
 cudaError_t forward_cuda(const Forward<T>& args, cudaStream_t stream) {
   const int chunk = largest_chunk(args, args.x, args.h, args.c_last, args.c);
-  return choose_tiles<T>(args, chunk, [&](auto v, auto bytes) {
-    const auto kernel = args.pad ? forward_kernel<T, v(), bytes(), true>
-                                 : forward_kernel<T, v(), bytes(), false>;
-    kernel<<<tiles<T, v()>(args), kLanes, 0, stream>>>(args);
-    return cudaGetLastError();
-  });
+  return launch<ForwardLane, T>(args, chunk, stream);
 }
 
 template cudaError_t forward_cuda(const Forward<float>&, cudaStream_t);

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -52,6 +53,9 @@ def main() -> None:
     parser.add_argument("--gigahertz", type=float, default=1.98)
     parser.add_argument("--gigabytes-per-second", type=float, default=4300)
     options = parser.parse_args()
+    for tool in "nvcc", "nvdisasm":
+        if shutil.which(tool) is None:
+            parser.error(f"{tool} is not on the PATH; it comes with the CUDA toolkit")
     kernels = {}
     for kind in BYTES:
         for v in 1, 2:
@@ -86,7 +90,7 @@ def compiled(kind: str, v: int, arch: str) -> dict[str, float]:
             check=True, capture_output=True, text=True).stderr
         listing = subprocess.run(
             ["nvdisasm", "-hex", binary], check=True, capture_output=True, text=True).stdout
-    name = re.search(rf"_ZN3sru\d+{kind}_kernelI13__nv_bfloat16Li{v}ELi16ELb0E\w+", report)[0]
+    name = re.search(rf"_ZN3sru6kernelI\w*I13__nv_bfloat16Li{v}ELi16ELb0E\w+", report)[0]
     usage = report[report.index(name):]
     step = loop_over_time(listing, name, 4 * v * GROUP)
     return {
