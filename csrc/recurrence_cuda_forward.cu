@@ -1,4 +1,4 @@
-#include "recurrence_cuda.h"
+#include "recurrence_cuda.cuh"
 
 namespace sru {
 
