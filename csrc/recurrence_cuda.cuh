@@ -10,226 +10,13 @@
 // states within, whose gates it needs anyway.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <type_traits>
 
+#include "held.cuh"
 #include "recurrence_cuda.h"
+#include "ring.cuh"
 
 namespace sru {
-
-constexpr int kLanes = 32;
-constexpr int kGroup = kStatesEvery;
-constexpr int kGroups = 8;
-
-template <int N>
-using Number = std::integral_constant<int, N>;
-
-// V values in registers, 16-bit ones in a word that the compiler does not take apart.
-template <typename T, int V>
-struct alignas(V * sizeof(T)) Held {
-  T at[V];
-};
-template <int V>
-struct Held<__half, V> {
-  uint32_t word;
-};
-template <int V>
-struct Held<__nv_bfloat16, V> {
-  uint32_t word;
-};
-
-// From shared memory. The compiler is not to know that half of the word is empty: it would pack two
-// into one.
-SRU_INLINE uint32_t load_16_bits(const uint16_t* from) {
-#ifdef __CUDA_ARCH__
-  uint32_t word;
-  asm volatile("ld.shared.u16 %0, [%1];"
-               : "=r"(word)
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(from))));
-  return word;
-#else
-  return *from;
-#endif
-}
-
-// A lane's V values of the row that starts at `row`.
-template <typename T, int V>
-SRU_INLINE Held<T, V> hold(const char* row, int lane) {
-  if constexpr (sizeof(T) > 2) {
-    return reinterpret_cast<const Held<T, V>*>(row)[lane];
-  } else if constexpr (V == 2) {
-    return {reinterpret_cast<const uint32_t*>(row)[lane]};
-  } else {
-    return {load_16_bits(reinterpret_cast<const uint16_t*>(row) + lane)};
-  }
-}
-
-template <typename T, int V>
-SRU_INLINE void widen(const Held<T, V>& in, T (&out)[V]) {
-  for (int i = 0; i < V; ++i) {
-    out[i] = in.at[i];
-  }
-}
-template <int V>
-SRU_INLINE void widen(const Held<__half, V>& in, float (&out)[V]) {
-  const float2 both = __half22float2(bit_cast<__half2>(in.word));
-  out[0] = both.x;
-  if constexpr (V == 2) {
-    out[1] = both.y;
-  }
-}
-template <int V>
-SRU_INLINE void widen(const Held<__nv_bfloat16, V>& in, float (&out)[V]) {
-  out[0] = bit_cast<float>(in.word << 16);
-  if constexpr (V == 2) {
-    out[1] = bit_cast<float>(in.word & 0xffff0000u);
-  }
-}
-
-// Not casts: PyTorch compiles with -D__CUDA_NO_HALF_CONVERSIONS__ and the like.
-SRU_INLINE void narrow(float value, __half& out) {
-  out = __float2half_rn(value);
-}
-SRU_INLINE void narrow(float value, __nv_bfloat16& out) {
-  out = __float2bfloat16_rn(value);
-}
-template <typename S>
-SRU_INLINE void narrow(S value, S& out) {
-  out = value;
-}
-
-SRU_INLINE __half2 pair(const float (&values)[2], Held<__half, 2>) {
-  return __floats2half2_rn(values[0], values[1]);
-}
-SRU_INLINE __nv_bfloat162 pair(const float (&values)[2], Held<__nv_bfloat16, 2>) {
-  return __floats2bfloat162_rn(values[0], values[1]);
-}
-
-template <int V, typename T>
-SRU_INLINE void store(T* to, const State<T> (&values)[V]) {
-  if constexpr (V == 1) {
-    narrow(values[0], to[0]);
-  } else if constexpr (sizeof(T) > 2) {
-    *reinterpret_cast<Held<T, V>*>(to) = {{values[0], values[1]}};
-  } else {
-    *reinterpret_cast<uint32_t*>(to) = bit_cast<uint32_t>(pair(values, Held<T, 2>()));
-  }
-}
-
-// Copies a chunk of 4, 8 or 16 bytes from global to shared memory; asynchronous from sm_80 on.
-template <int Bytes>
-SRU_INLINE void copy_chunk(char* shared, const char* global) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  if constexpr (Bytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
-  } else {
-    asm volatile(
-        "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(Bytes)
-        : "memory");
-  }
-#else
-  struct alignas(Bytes) Chunk {
-    char bytes[Bytes];
-  };
-  *reinterpret_cast<Chunk*>(shared) = *reinterpret_cast<const Chunk*>(global);
-#endif
-}
-
-// Ends a group of copies: all since the last one.
-SRU_INLINE void end_group() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-// Waits until all but the latest kGroups - 2 groups have arrived, for all lanes to see.
-SRU_INLINE void await_group() {
-#if defined(__CUDA_ARCH__)
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups - 2) : "memory");
-#endif
-  __syncwarp();
-#endif
-}
-
-// A lane's share in the copying of every step, to `to` in the group.
-struct Copy {
-  const char* from = nullptr;
-  int64_t stride = 0;              // in bytes, from one step to the next
-  unsigned first = 0, others = 0;  // copied are steps below: the first of groups, and the others
-  int to = 0;
-
-  // Whether the k-th step of the group that starts at `start` is copied.
-  SRU_INLINE bool has(int start, int k) const {
-    return static_cast<unsigned>(start + k) < (k == 0 ? first : others);
-  }
-};
-
-// Copies the group that starts at step `first`, whose steps take `step_bytes` each.
-template <int Chunk, bool Backward, int N>
-SRU_INLINE void copy_group(Copy (&copies)[N], int first, char* group, int step_bytes) {
-  uint16_t loaded[kGroup][N];  // chunks of 2 bytes, which nothing copies asynchronously
-  for (int i = 0; i < kGroup; ++i) {
-    const int k = Backward ? kGroup - 1 - i : i;
-    for (int j = 0; j < N; ++j) {
-      Copy& copy = copies[j];
-      if (copy.has(first, k)) {
-        if constexpr (Chunk == 2) {
-          loaded[k][j] = *reinterpret_cast<const uint16_t*>(copy.from);
-        } else {
-          copy_chunk<Chunk>(group + k * step_bytes + copy.to, copy.from);
-        }
-      }
-      copy.from += copy.stride;
-    }
-  }
-  if constexpr (Chunk == 2) {
-    for (int k = 0; k < kGroup; ++k) {
-      for (int j = 0; j < N; ++j) {
-        if (copies[j].has(first, k)) {
-          *reinterpret_cast<uint16_t*>(group + k * step_bytes + copies[j].to) = loaded[k][j];
-        }
-      }
-    }
-  }
-}
-
-// Where the time of a channel starts and where it goes.
-struct Course {
-  int64_t t, sign;
-
-  template <typename T>
-  SRU_INLINE Course(const Inputs<T>& in, int64_t channel)
-      : t(in.time(channel, 0)), sign(in.reverse(channel) ? -1 : 1) {}
-};
-
-// The copy of a row that lies at `row` in step 0 and moves by `stride` bytes a step.
-template <bool Backward, typename T>
-SRU_INLINE Copy row_copy(const Inputs<T>& in, const void* row, int64_t stride, int to) {
-  const int64_t start = Backward ? (in.length + kGroup - 1) / kGroup * kGroup - 1 : 0;
-  const unsigned steps = static_cast<unsigned>(in.length);
-  return {
-      static_cast<const char*>(row) + start * stride, Backward ? -stride : stride, steps, steps,
-      to};
-}
-
-// The copy of a chunk of u or the highway input, from `channel` on.
-template <bool Backward, typename T>
-SRU_INLINE Copy input_copy(const Inputs<T>& in, int64_t b, int64_t channel, int row, int to) {
-  const Course course(in, channel);
-  const int64_t stride = course.sign * in.batch * in.width * int64_t(sizeof(T));
-  if (row < in.blocks) {
-    const T* from = in.u + in.u_at(course.t, b, channel) + row * in.width;
-    return row_copy<Backward>(in, from, in.blocks * stride, to);
-  }
-  if (!in.x) {
-    return {};
-  }
-  return row_copy<Backward>(in, in.x + in.row_at(course.t, b, channel), stride, to);
-}
 
 // Tiles of a batch element, and of all.
 template <typename T, int V>
@@ -317,6 +104,12 @@ struct Channels {
   }
 };
 
+// Whether the k-th step of a group is padding, by the group's bits.
+template <bool Padding>
+SRU_INLINE bool is_padding(uint32_t bits, int k) {
+  return Padding && (bits >> k & 1);
+}
+
 // Walks N lanes (one on the GPU; all of a warp on the host, for tests) through time together.
 template <int N, typename Lane>
 SRU_INLINE void walk(Lane* lanes, int length) {
@@ -353,7 +146,7 @@ SRU_INLINE void walk(Lane* lanes, int length) {
     read(i + 1);
     prepare(i + 1);
     for (int lane = 0; lane < N; ++lane) {
-      lanes[lane].template complete<all()>(steps);
+      lanes[lane].template complete<decltype(all)::value>(steps);
     }
   };
   for (int i = 0; i < kGroups - 1; ++i) {
@@ -397,6 +190,9 @@ inline int64_t schedulers() {
   cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
   return 4 * int64_t(processors);
 }
+
+template <int N>
+using Number = std::integral_constant<int, N>;
 
 template <typename Lane, typename Arguments>
 __global__ void __launch_bounds__(kLanes) kernel(const __grid_constant__ Arguments args) {

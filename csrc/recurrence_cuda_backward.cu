@@ -71,7 +71,8 @@ class BackwardLane {
         const S prev = next_.c[k][i];
         next_.f[k][i] = forget_gate(channels_.gates[i], u0[i], prev);
         next_.r[k][i] = reset_gate(channels_.gates[i], u1[i], prev);
-        next_.c[k + 1][i] = is_padded(next_, k) ? prev : next_state(next_.f[k][i], u2[i], prev);
+        const S c = next_state(next_.f[k][i], u2[i], prev);
+        next_.c[k + 1][i] = is_padding<Padding>(next_.padded, k) ? prev : c;
       }
     }
   }
@@ -114,10 +115,6 @@ class BackwardLane {
     uint32_t padded;
   };
 
-  SRU_INLINE static bool is_padded(const Group& group, int k) {
-    return Padding && (group.padded >> k & 1);
-  }
-
   // The copy of the chunk `at` bytes into a step with the state before it.
   SRU_INLINE Copy copy_at(int at) const {
     const int in_state = at - kStep;
@@ -153,7 +150,7 @@ class BackwardLane {
       StepGrad<S> grad = backward_step(
           channels_.gates[i], channels_.mask[i], now_.f[k][i], now_.r[k][i], u2[i],
           channels_.scale * s[i], prev, now_.c[k + 1][i], grad_h[i], grad_c_[i]);
-      if (is_padded(now_, k)) {
+      if (is_padding<Padding>(now_.padded, k)) {
         grad = {0, 0, 0, 0, grad_c_[i], 0};
       }
       grad_c_[i] = grad.prev;

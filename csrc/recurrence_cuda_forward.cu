@@ -65,7 +65,7 @@ class ForwardLane {
       for (int i = 0; i < V; ++i) {
         const S prev = next_.c[k][i];
         const S c = next_state(forget_gate(channels_.gates[i], u0[i], prev), u2[i], prev);
-        next_.c[k + 1][i] = is_padded(next_, k) ? prev : c;
+        next_.c[k + 1][i] = is_padding<Padding>(next_.padded, k) ? prev : c;
       }
     }
   }
@@ -106,10 +106,6 @@ class ForwardLane {
     uint32_t padded;
   };
 
-  SRU_INLINE static bool is_padded(const Group& group, int k) {
-    return Padding && (group.padded >> k & 1);
-  }
-
   SRU_INLINE void step(int k) {
     S u1[V], s[V], h[V];
     widen(now_.row[k][1], u1);
@@ -117,7 +113,7 @@ class ForwardLane {
     for (int i = 0; i < V; ++i) {
       const S r = reset_gate(channels_.gates[i], u1[i], now_.c[k][i]);
       const S out = output(r, channels_.mask[i], channels_.scale * s[i], now_.c[k + 1][i]);
-      h[i] = is_padded(now_, k) ? S(0) : out;
+      h[i] = is_padding<Padding>(now_.padded, k) ? S(0) : out;
       last_[i] = now_.c[k + 1][i];
     }
     store<V>(h_, h);

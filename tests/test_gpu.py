@@ -57,6 +57,19 @@ def relative_error(tensor, exact):
     return ((tensor.cpu().double() - exact).norm() / exact.norm()).item()
 
 
+def capture(function):
+    """The graph of a function's kernels, and what a replay writes its results to."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = function()
+    return graph, results
+
+
 @needs_cuda
 def test_the_kernels_are_built():
     assert torch._C._dispatch_has_kernel_for_dispatch_key("fairseq_sru::recurrence", "CUDA")
@@ -174,14 +187,7 @@ def test_cuda_graph(dtype):
         h, c = recurrence(**inputs)
         return h, c, *torch.autograd.grad((h, c), leaves, (grad_h, torch.ones_like(c)))
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        forward_backward()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = forward_backward()
+    graph, captured = capture(forward_backward)
     for tensor in leaves:
         tensor.data.copy_(torch.randn_like(tensor))
     graph.replay()
@@ -205,14 +211,7 @@ def test_cuda_graph_of_a_stack(padded):
         loss = out.h.float().square().sum()
         return loss, *torch.autograd.grad(loss, (x, *stack.parameters()))
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        forward_backward()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = forward_backward()
+    graph, captured = capture(forward_backward)
     x.data.copy_(torch.randn_like(x))
     graph.replay()
     for replayed, expected in zip(captured, forward_backward()):

@@ -127,8 +127,15 @@ def attention_mask(
 def attention_packing(
     length: int, pad: Tensor | None, context_length: int, context_pad: Tensor | None
 ) -> tuple[Packing, Packing]:
-    """What :func:`attention_mask` says of padding, for the kernel that needs no mask: the packing
-    of the current positions and of [context ; current]. One of the two pads may be None."""
+    """What :func:`attention_mask` says of padding, for the kernel that needs no mask.
+
+    Args:
+        length: L. pad: (L, B) bool, True = padding. context_length: S. context_pad: (S, B)
+            likewise. One of the two pads may be None.
+
+    Returns:
+        packing of the current positions, and of [context ; current].
+    """
     context_pad, pad = fill_padding(length, pad, context_length, context_pad)
     return Packing.of(pad), Packing.of(torch.cat([context_pad, pad]))
 

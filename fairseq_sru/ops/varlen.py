@@ -63,6 +63,8 @@ def varlen_attention(
 
     Returns:
         (L, B, C), finite also for padding.
+
+    Source: SRU++ paper section 3.
     """
     heads = (num_heads, q.size(-1) // num_heads)
     packed = varlen_attn(

@@ -1,0 +1,126 @@
+// The ring in shared memory that a warp copies the rows of the next steps into, a group of steps at
+// a time.
+#pragma once
+
+#include "recurrence.h"
+
+namespace sru {
+
+constexpr int kLanes = 32;
+constexpr int kGroup = kStatesEvery;
+constexpr int kGroups = 8;
+
+// Copies a chunk of 4, 8 or 16 bytes from global to shared memory; asynchronous from sm_80 on.
+template <int Bytes>
+SRU_INLINE void copy_chunk(char* shared, const char* global) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  if constexpr (Bytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+  } else {
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(Bytes)
+        : "memory");
+  }
+#else
+  struct alignas(Bytes) Chunk {
+    char bytes[Bytes];
+  };
+  *reinterpret_cast<Chunk*>(shared) = *reinterpret_cast<const Chunk*>(global);
+#endif
+}
+
+// Ends a group of copies: all since the last one.
+SRU_INLINE void end_group() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits until all but the latest kGroups - 2 groups have arrived, for all lanes to see.
+SRU_INLINE void await_group() {
+#if defined(__CUDA_ARCH__)
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups - 2) : "memory");
+#endif
+  __syncwarp();
+#endif
+}
+
+// A lane's share in the copying of every step, to `to` in the group.
+struct Copy {
+  const char* from = nullptr;
+  int64_t stride = 0;              // in bytes, from one step to the next
+  unsigned first = 0, others = 0;  // copied are steps below: the first of groups, and the others
+  int to = 0;
+
+  // Whether the k-th step of the group that starts at `start` is copied.
+  SRU_INLINE bool has(int start, int k) const {
+    return static_cast<unsigned>(start + k) < (k == 0 ? first : others);
+  }
+};
+
+// Copies the group that starts at step `first`, whose steps take `step_bytes` each.
+template <int Chunk, bool Backward, int N>
+SRU_INLINE void copy_group(Copy (&copies)[N], int first, char* group, int step_bytes) {
+  uint16_t loaded[kGroup][N];  // chunks of 2 bytes, which nothing copies asynchronously
+  for (int i = 0; i < kGroup; ++i) {
+    const int k = Backward ? kGroup - 1 - i : i;
+    for (int j = 0; j < N; ++j) {
+      Copy& copy = copies[j];
+      if (copy.has(first, k)) {
+        if constexpr (Chunk == 2) {
+          loaded[k][j] = *reinterpret_cast<const uint16_t*>(copy.from);
+        } else {
+          copy_chunk<Chunk>(group + k * step_bytes + copy.to, copy.from);
+        }
+      }
+      copy.from += copy.stride;
+    }
+  }
+  if constexpr (Chunk == 2) {
+    for (int k = 0; k < kGroup; ++k) {
+      for (int j = 0; j < N; ++j) {
+        if (copies[j].has(first, k)) {
+          *reinterpret_cast<uint16_t*>(group + k * step_bytes + copies[j].to) = loaded[k][j];
+        }
+      }
+    }
+  }
+}
+
+// Where the time of a channel starts and where it goes.
+struct Course {
+  int64_t t, sign;
+
+  template <typename T>
+  SRU_INLINE Course(const Inputs<T>& in, int64_t channel)
+      : t(in.time(channel, 0)), sign(in.reverse(channel) ? -1 : 1) {}
+};
+
+// The copy of a row that lies at `row` in step 0 and moves by `stride` bytes a step.
+template <bool Backward, typename T>
+SRU_INLINE Copy row_copy(const Inputs<T>& in, const void* row, int64_t stride, int to) {
+  const int64_t start = Backward ? (in.length + kGroup - 1) / kGroup * kGroup - 1 : 0;
+  const unsigned steps = static_cast<unsigned>(in.length);
+  return {
+      static_cast<const char*>(row) + start * stride, Backward ? -stride : stride, steps, steps,
+      to};
+}
+
+// The copy of a chunk of u or the highway input, from `channel` on.
+template <bool Backward, typename T>
+SRU_INLINE Copy input_copy(const Inputs<T>& in, int64_t b, int64_t channel, int row, int to) {
+  const Course course(in, channel);
+  const int64_t stride = course.sign * in.batch * in.width * int64_t(sizeof(T));
+  if (row < in.blocks) {
+    const T* from = in.u + in.u_at(course.t, b, channel) + row * in.width;
+    return row_copy<Backward>(in, from, in.blocks * stride, to);
+  }
+  if (!in.x) {
+    return {};
+  }
+  return row_copy<Backward>(in, in.x + in.row_at(course.t, b, channel), stride, to);
+}
+
+}  // namespace sru
