@@ -6,6 +6,7 @@ FAIRSEQ_SRU_CUDA=0 leaves CUDA out, =1 demands it; TORCH_CUDA_ARCH_LIST names th
 import os
 import subprocess
 import sys
+from glob import glob
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -50,13 +51,7 @@ def choose_architectures() -> None:
 
 
 def extension():
-    sources = [
-        "csrc/ops.cpp",
-        "csrc/recurrence_cpu.cpp",
-        "csrc/dropout_cpu.cpp",
-        "csrc/few_rows_cpu.cpp",
-        "csrc/step_attention_cpu.cpp",
-    ]
+    sources = [path for path in sorted(glob("csrc/*.cpp")) if "_cuda" not in path]
     # Compiler flags of GCC and Clang; -ffp-contract allows fused multiply-add.
     flags = {"cxx": ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]}
     link = []
@@ -69,16 +64,12 @@ def extension():
     if cuda_wanted():
         choose_architectures()
         kind = CUDAExtension
-        sources += [
-            "csrc/ops_cuda.cpp",
-            "csrc/recurrence_cuda_forward.cu",
-            "csrc/recurrence_cuda_backward.cu",
-        ]
+        sources += sorted(glob("csrc/*_cuda.cpp") + glob("csrc/*.cu"))
         flags["nvcc"] = ["-O3"]
     return kind(
         "fairseq_sru_ext",
         sources,
-        depends=sorted(map(str, Path("csrc").iterdir())),
+        depends=sorted(glob("csrc/*")),
         extra_compile_args=flags,
         extra_link_args=link,
     )

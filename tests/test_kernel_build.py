@@ -103,7 +103,7 @@ def test_cuda_binding_compiles(tmp_path):
         (tmp_path / macros).write_text("#define C10_CUDA_BUILD_SHARED_LIBS\n")
         includes.append(str(tmp_path))
     flags = ["-std=c++20", "-c", *(f"-I{path}" for path in includes)]
-    run_nvcc(ROOT / "csrc" / "ops_cuda.cpp", tmp_path / "ops_cuda.o", *flags)
+    run_nvcc(ROOT / "csrc" / "recurrence_cuda.cpp", tmp_path / "binding.o", *flags)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,13 @@
 // The linear map of a few rows, a step of decoding: it is as fast as the weights are read. Each is
 // read once, by the thread that owns its outputs, and multiplied with up to kRows rows.
-#include "few_rows.h"
-
 #include <algorithm>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
 
 #include "cpu.h"
+#include "tensor.h"
 
 namespace sru {
 namespace {
@@ -14,6 +15,16 @@ namespace {
 constexpr int64_t kRows = 4;                  // of x
 constexpr int64_t kOutputs = 4;               // rows of W at a time
 constexpr int64_t kShare = int64_t(1) << 15;  // least weights per thread
+
+// y = x W^T + b
+template <typename T>
+struct FewRows {
+  const T* x;       // (rows, in)
+  const T* weight;  // (out, in)
+  const T* bias;    // (out), or null
+  T* y;             // (rows, out)
+  int64_t rows, in, out;
+};
 
 // 64 bytes of numbers of type S.
 template <typename S>
@@ -101,18 +112,42 @@ struct Outputs {
   }
 };
 
-}  // namespace
-
 template <typename T>
-void few_rows_cpu(const FewRows<T>& args) {
+void run(const FewRows<T>& args) {
   const int64_t grain = std::max<int64_t>(kOutputs, kShare / std::max<int64_t>(args.in, 1));
   at::parallel_for(0, args.out, grain, [&](int64_t begin, int64_t end) {
     run_best(Outputs<T>{args, begin, end});
   });
 }
 
-template void few_rows_cpu(const FewRows<float>&);
-template void few_rows_cpu(const FewRows<double>&);
-template void few_rows_cpu(const FewRows<c10::BFloat16>&);
+Tensor few_rows(const Tensor& x, const Tensor& weight, const OptionalTensor& bias) {
+  TORCH_CHECK_VALUE(
+      x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1) &&
+          (!bias || bias->sizes() == at::IntArrayRef{weight.size(0)}),
+      "few_rows: x, weight and bias have shapes ", x.sizes(), ", ", weight.sizes(), " and ",
+      bias ? bias->sizes() : at::IntArrayRef{}, ", expected (R, in), (out, in) and (out)");
+  TORCH_CHECK_TYPE(
+      weight.scalar_type() == x.scalar_type() && (!bias || bias->scalar_type() == x.scalar_type()),
+      "few_rows: x is ", x.scalar_type(), ", weight ", weight.scalar_type(), "; they must agree");
+  const Tensor rows = x.contiguous(), w = weight.contiguous();
+  const Tensor b = bias ? bias->contiguous() : Tensor();
+  const Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+  dispatch("few_rows", x, [&](auto type) {
+    using T = decltype(type);
+    run(FewRows<T>{
+        data<T>(rows), data<T>(w), bias ? data<T>(b) : nullptr, data<T>(y), x.size(0), x.size(1),
+        weight.size(0)});
+  });
+  return y;
+}
 
+}  // namespace
 }  // namespace sru
+
+TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
+  m.def("few_rows(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
+  m.impl("few_rows", &sru::few_rows);
+}

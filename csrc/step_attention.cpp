@@ -1,15 +1,16 @@
 // Attention of one decoding step on the CPU: keys and values are read where they lie, and only the
 // slots that a row sees.
-#include "step_attention.h"
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <vector>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
 
 #include "cpu.h"
+#include "tensor.h"
 
 namespace sru {
 namespace {
@@ -18,6 +19,19 @@ constexpr int64_t kSlots = 4;        // read together
 constexpr int64_t kLanes = 16;       // partial sums of a scalar product
 constexpr int64_t kFewLanes = 4;     // at its end
 constexpr int64_t kWork = 1 << 14;   // multiplications worth a thread
+
+// y = q + alpha * softmax(q K^T / sqrt(head size)) V, per head, over the slots a row sees. All
+// tensors have dense last dimensions.
+template <typename T>
+struct StepAttention {
+  const T* q;            // (R, C), R = sentences * beam
+  const T* keys_values;  // (sentences, slots, 2C)
+  const T* mask;         // (R, slots): a slot is seen where it is not negative
+  T* y;                  // (R, C)
+  State<T> alpha;
+  int64_t sentences, beam, slots, size, heads;
+  int64_t sentence_stride, slot_stride, mask_stride;  // in numbers
+};
 
 template <typename T>
 using Rows = std::array<const T*, kSlots>;
@@ -163,10 +177,8 @@ struct Part {
   }
 };
 
-}  // namespace
-
 template <typename T>
-void step_attention_cpu(const StepAttention<T>& args) {
+void run(const StepAttention<T>& args) {
   const int64_t grain = std::max<int64_t>(1, kWork / std::max<int64_t>(1, args.slots * args.size));
   at::parallel_for(0, args.sentences * args.beam, grain, [&](int64_t begin, int64_t end) {
     Scratch<T> scratch;
@@ -178,8 +190,47 @@ void step_attention_cpu(const StepAttention<T>& args) {
   });
 }
 
-template void step_attention_cpu(const StepAttention<float>&);
-template void step_attention_cpu(const StepAttention<double>&);
-template void step_attention_cpu(const StepAttention<c10::BFloat16>&);
+Tensor step_attention(
+    const Tensor& q, const Tensor& keys_values, const Tensor& mask, double alpha, int64_t heads) {
+  TORCH_CHECK_VALUE(
+      q.dim() == 2 && keys_values.dim() == 3 && mask.dim() == 2,
+      "step_attention: q, keys_values and mask have shapes ", q.sizes(), ", ", keys_values.sizes(),
+      " and ", mask.sizes(), ", expected (R, C), (N, slots, 2C) and (R, slots)");
+  const int64_t R = q.size(0), C = q.size(1), N = keys_values.size(0), slots = keys_values.size(1);
+  TORCH_CHECK_VALUE(
+      keys_values.size(2) == 2 * C && mask.size(0) == R && mask.size(1) == slots &&
+          (N == 0 ? R == 0 : R % N == 0),
+      "step_attention: q ", q.sizes(), ", keys_values ", keys_values.sizes(), " and mask ",
+      mask.sizes(), " do not fit (R, C), (N, slots, 2C) and (R, slots), N a divisor of R");
+  TORCH_CHECK_VALUE(
+      heads > 0 && C % heads == 0, "step_attention: ", heads, " heads do not divide ", C);
+  TORCH_CHECK_TYPE(
+      keys_values.scalar_type() == q.scalar_type() && mask.scalar_type() == q.scalar_type(),
+      "step_attention: q is ", q.scalar_type(), ", keys_values ", keys_values.scalar_type(),
+      ", mask ", mask.scalar_type(), "; they must agree");
+  TORCH_CHECK_VALUE(
+      q.is_contiguous() && keys_values.stride(2) == 1 && mask.stride(1) == 1,
+      "step_attention: q must be contiguous, keys_values and mask dense in their last dimension");
+  const Tensor y = at::empty(q.sizes(), q.options());
+  if (y.numel() > 0) {
+    dispatch("step_attention", q, [&](auto type) {
+      using T = decltype(type);
+      run(StepAttention<T>{
+          data<T>(q), data<T>(keys_values), data<T>(mask), data<T>(y), State<T>(alpha), N, R / N,
+          slots, C, heads, keys_values.stride(0), keys_values.stride(1), mask.stride(0)});
+    });
+  }
+  return y;
+}
 
+}  // namespace
 }  // namespace sru
+
+TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
+  m.def(R"(step_attention(
+      Tensor q, Tensor keys_values, Tensor mask, float alpha, int heads) -> Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
+  m.impl("step_attention", &sru::step_attention);
+}

@@ -1,17 +1,12 @@
-// The operators, for any device: arguments checked, outputs allocated, one kernel launched.
+// The recurrence's operators, for any device: arguments checked, outputs allocated, one kernel launched.
 #pragma once
 
-#include <optional>
 #include <tuple>
 
-#include <ATen/core/Tensor.h>
-
 #include "recurrence.h"
+#include "tensor.h"
 
 namespace sru {
-
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 
 struct Operands {
   const Tensor& u;
@@ -40,16 +35,6 @@ Outputs empty_outputs(const Operands& in, bool save_c);
 Grads empty_grads(const Operands& in);
 std::tuple<Tensor, Tensor> sum_gates(
     const Operands& in, const Tensor& gates);  // grad_weight_c, grad_bias
-
-template <typename T>
-T* data(const Tensor& tensor) {
-  return tensor.numel() ? static_cast<T*>(tensor.data_ptr()) : nullptr;
-}
-
-template <typename T>
-const T* data(const OptionalTensor& tensor) {
-  return tensor ? data<T>(*tensor) : nullptr;
-}
 
 template <typename T>
 Inputs<T> inputs(const Operands& in) {

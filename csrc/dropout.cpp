@@ -1,12 +1,13 @@
 // Dropout whose mask is a hash of the seed and the element's index: nothing is stored for the
 // backward pass, which is the same call on the gradient, and any thread makes any part.
-#include "dropout.h"
-
 #include <algorithm>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
 
 #include "cpu.h"
+#include "tensor.h"
 
 namespace sru {
 namespace {
@@ -41,10 +42,17 @@ struct Block {
   }
 };
 
-}  // namespace
+template <typename T>
+struct Dropout {
+  const T* in;
+  T* out;
+  int64_t size;
+  double p;       // of zero; below 1
+  uint64_t seed;  // equal seeds, equal masks
+};
 
 template <typename T>
-void dropout_cpu(const Dropout<T>& args) {
+void run(const Dropout<T>& args) {
   const int64_t blocks = (args.size + kBlock - 1) / kBlock;
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
@@ -58,8 +66,24 @@ void dropout_cpu(const Dropout<T>& args) {
   });
 }
 
-template void dropout_cpu(const Dropout<float>&);
-template void dropout_cpu(const Dropout<double>&);
-template void dropout_cpu(const Dropout<c10::BFloat16>&);
+Tensor dropout(const Tensor& in, double p, int64_t seed) {
+  TORCH_CHECK_VALUE(0 <= p && p < 1, "dropout: p must be at least 0 and below 1, got ", p);
+  const Tensor dense = in.contiguous();
+  const Tensor out = at::empty(dense.sizes(), dense.options());
+  dispatch("dropout", dense, [&](auto type) {
+    using T = decltype(type);
+    run(Dropout<T>{data<T>(dense), data<T>(out), out.numel(), p, uint64_t(seed)});
+  });
+  return out;
+}
 
+}  // namespace
 }  // namespace sru
+
+TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
+  m.def("dropout(Tensor input, float p, int seed) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
+  m.impl("dropout", &sru::dropout);
+}

@@ -1,4 +1,4 @@
-// CUDA binding of the operators.
+// CUDA binding of the recurrence's operators.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -7,8 +7,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include "ops.h"
 #include "recurrence_cuda.h"
+#include "recurrence_op.h"
 
 namespace sru {
 namespace {
