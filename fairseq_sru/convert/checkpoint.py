@@ -21,8 +21,7 @@ from fairseq_sru.convert.language_model import (
 )
 from fairseq_sru.convert.layout import ConversionError
 from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
-from fairseq_sru.models.lm_config import SRUppLMConfig
-from fairseq_sru.models.sru_lm_config import SRULMConfig
+from fairseq_sru.models.lm_config import SRULMConfig, SRUppLMConfig
 from fairseq_sru.tasks import StreamLanguageModelingTask
 
 MODELS = {

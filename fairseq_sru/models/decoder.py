@@ -11,9 +11,9 @@ from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
 
 from fairseq_sru.models.config import SRUppConfig
+from fairseq_sru.models.embedding import draw_embedding
 from fairseq_sru.models.encoder import EncoderOut, expand, source
-from fairseq_sru.models.stack import build_stack
-from fairseq_sru.modules.placement import attention_layers
+from fairseq_sru.models.stack import build_srupp
 from fairseq_sru.ops import Linear, dropout
 from fairseq_sru.state import DecodingState
 
@@ -38,10 +38,9 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         self.embedding_dropout = cfg.embedding_dropout
         self.output_dropout = cfg.output_dropout
         self.max_target_positions = cfg.max_target_positions
-        self.stack = build_stack(
-            cfg, cfg.embed_dim, cfg.decoder_layers, cfg.decoder_attention, cfg.attention_dropout)
-        attending = attention_layers(cfg.decoder_attention, cfg.decoder_layers)
-        self.alignment_layer = max(attending) - 1 if attending else None
+        self.stack = build_srupp(cfg, cfg.embed_dim, cfg.decoder_layers, cfg.decoder_attention)
+        attending = [i for i, layer in enumerate(self.stack.layers) if layer.attends]
+        self.alignment_layer = attending[-1] if attending else None
         self.need_attention = False
         self.feature_proj = None
         if self.stack.output_size != cfg.embed_dim:
@@ -51,8 +50,7 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
             self.output_projection.weight = embed_tokens.weight
         else:
-            bound = math.sqrt(3.0 / cfg.embed_dim)
-            nn.init.uniform_(self.output_projection.weight, -bound, bound)
+            draw_embedding(self.output_projection.weight, cfg.embed_dim)
 
     def forward(
         self,
@@ -119,7 +117,6 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         self, tokens: Tensor, encoder_out: EncoderOut, incremental_state: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
         state = self.get_incremental_state(incremental_state, "decoding")
-        context, context_pad = source(encoder_out)
         if state is None:
             state = self._start(tokens.size(0), encoder_out)
             self.set_incremental_state(incremental_state, "decoding", state)
@@ -129,7 +126,8 @@ class SRUppDecoder(FairseqIncrementalDecoder):
                 self._embed(tokens[:, t : t + 1]), state, self.need_attention)
             h.append(x)
             if self._aligns:
-                weights = weights[self.alignment_layer].mean(1)[..., : context.size(0)]
+                length = len(encoder_out["encoder_out"][0])
+                weights = weights[self.alignment_layer].mean(1)[..., :length]
                 attn.append(weights.reshape(tokens.size(0), 1, -1))
         return torch.cat(h), torch.cat(attn, 1) if attn else None
 

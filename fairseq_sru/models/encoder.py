@@ -10,7 +10,7 @@ from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
 from fairseq_sru.models.config import SRUppConfig
-from fairseq_sru.models.stack import build_stack
+from fairseq_sru.models.stack import build_srupp
 from fairseq_sru.ops import dropout
 
 EncoderOut = Dict[str, List[Tensor]]
@@ -35,9 +35,9 @@ class SRUppEncoder(FairseqEncoder):
         self.embed_scale = math.sqrt(cfg.embed_dim) if cfg.scale_embeddings else 1.0
         self.embedding_dropout = cfg.embedding_dropout
         self.max_source_positions = cfg.max_source_positions
-        self.stack = build_stack(
-            cfg, cfg.embed_dim, cfg.encoder_layers, cfg.encoder_attention, cfg.attention_dropout,
-            cfg.hidden_size // directions, cfg.encoder_bidirectional)
+        self.stack = build_srupp(
+            cfg, cfg.embed_dim, cfg.encoder_layers, cfg.encoder_attention,
+            hidden_size=cfg.hidden_size // directions, bidirectional=cfg.encoder_bidirectional)
         self.output_norm = (
             None if cfg.no_encoder_output_norm else nn.LayerNorm(self.stack.output_size)
         )

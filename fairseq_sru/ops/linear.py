@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairseq_sru.ops.recurrence import COMPILED
+from fairseq_sru.ops.extension import COMPILED
 
 _ONEDNN_ROWS = 4  # below, calling oneDNN costs more than the product
 _FEW_ROWS = {torch.float32: 5, torch.bfloat16: 3}  # up to here our kernel is the fastest

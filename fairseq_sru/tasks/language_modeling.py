@@ -10,8 +10,8 @@ from fairseq.data import Dictionary, data_utils
 from fairseq.logging import metrics
 from fairseq.tasks.language_modeling import LanguageModelingTask
 
-from fairseq_sru.compat import register_task
 from fairseq_sru.errors import UsageError
+from fairseq_sru.registry import register_task
 from fairseq_sru.state import StreamMemory
 from fairseq_sru.tasks.stream_config import StreamLanguageModelingConfig
 from fairseq_sru.tasks.streams import StreamBatchIterator, Streams, Text

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_sru.convert.comparison import Comparison, leave_memory_unnormalised
 from fairseq_sru.convert.language_model import (
     Vocabulary,
     entries,
@@ -19,6 +18,7 @@ from fairseq_sru.convert.language_model import (
     to_reference,
 )
 from fairseq_sru.convert.layout import export_stack, to_theirs
+from fairseq_sru.convert.recorded.comparison import Comparison, leave_memory_unnormalised
 from fairseq_sru.models.language_model import SRUppLanguageModel
 from fairseq_sru.modules import SRUpp
 from fairseq_sru.state import StreamMemory, StreamState

@@ -61,7 +61,7 @@ def _layer_masks(
     if hasattr(layer, "q_proj"):
         if layer.kv_proj is not None:
             heads = (batch, layer.num_heads, length, context_length + length)
-            wanted.append(("weights", layer.attn_dropout, heads))
+            wanted.append(("weights", layer.attention_dropout, heads))
         wanted.append(("features", layer.dropout, (length, batch, layer.q_proj.out_features)))
     masks = {}
     for kind, p, size in wanted:

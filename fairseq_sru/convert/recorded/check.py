@@ -9,7 +9,6 @@ from typing import Any, Iterator
 import torch
 from torch import Tensor
 
-from fairseq_sru.convert.comparison import Comparison, Result, leave_memory_unnormalised
 from fairseq_sru.convert.layout import (
     ConversionError,
     blocks_to_ours,
@@ -18,7 +17,8 @@ from fairseq_sru.convert.layout import (
     to_theirs,
 )
 from fairseq_sru.convert.options import build_stack
-from fairseq_sru.convert.tape import replay
+from fairseq_sru.convert.recorded.comparison import Comparison, Result, leave_memory_unnormalised
+from fairseq_sru.convert.recorded.tape import replay
 from fairseq_sru.modules import SRU, SRUpp
 from fairseq_sru.ops import recurrence, recurrence_tanh
 
@@ -59,7 +59,7 @@ def check_case(case: dict[str, Any]) -> Comparison:
     if "chunks" in case:
         return _check_chunks(case)
     if "train_steps" in case or "nll" in case:
-        from fairseq_sru.convert import check_lm  # which needs fairseq
+        from fairseq_sru.convert.recorded import check_lm  # which needs fairseq
 
         run = check_lm.check_language_model if "train_steps" in case else check_lm.check_adaptive
         return run(case)
