@@ -14,7 +14,7 @@ install: $(INSTALLED)
 $(INSTALLED): setup.py pyproject.toml Makefile $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)" numpy cython "setuptools>=64" wheel ninja
-	env -u CUDA_HOME $(BIN)/pip install --quiet --no-build-isolation -e ".[test,plot,recipes]"
+	env -u CUDA_HOME $(BIN)/pip install --quiet --no-build-isolation -e ".[plot,recipes,dev]"
 	touch $@
 
 demo: install
