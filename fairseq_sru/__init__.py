@@ -7,9 +7,13 @@ optimizers.
 
 import logging
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("fairseq-sru")
+except PackageNotFoundError:  # a checkout that --user-dir names
+    __version__ = "0+checkout"
 
 
 def _import_fairseq() -> None:
