@@ -7,8 +7,12 @@ loads the package, when ``fairseq_sru.models`` or ``fairseq_sru.tasks`` is impor
 """
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("fairseq-sru")
+except PackageNotFoundError:  # a checkout that --user-dir names
+    __version__ = "0+checkout"
 
 
 def register() -> None:
