@@ -180,7 +180,7 @@ class StreamState:
 
         old_inputs = [None] * len(inputs) if before is None else before.inputs
         old_pad = None if before is None else before.pad
-        attending = [pair for pair in zip(old_inputs, inputs) if pair[1] is not None]
+        attending = [(old, new) for old, new in zip(old_inputs, inputs) if new is not None]
         if not attending:
             pad = None
         elif pad is not None or old_pad is not None:

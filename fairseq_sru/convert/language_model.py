@@ -54,9 +54,8 @@ class Vocabulary(NamedTuple):
         names = [SPECIAL.get(word, word) for word in words]
         wrong = sorted({repr(name) for name in names if name.split() != [name]})
         wrong += sorted(repr(name) for name, times in Counter(names).items() if times > 1)
-        new = dictionary is None
-        dictionary = Dictionary() if new else dictionary
-        if new:
+        if dictionary is None:
+            dictionary = Dictionary()
             for name in names:
                 if name not in dictionary:
                     dictionary.add_symbol(name)

@@ -22,7 +22,7 @@ REQUIRED = {"SRU": {"input_size", "hidden_size"},
 INERT = {"nn_rnn_compatible_return", "weight_c_init", "amp_recurrence_fp16", "rnn_dropout"}
 
 
-def build_stack(kind: str, options: dict[str, Any]) -> SRU | SRUpp:
+def build_stack(kind: str | None, options: dict[str, Any]) -> SRU | SRUpp:
     """Our counterpart of the reference's ``kind(**options)``, with fresh parameters.
 
     Raises:

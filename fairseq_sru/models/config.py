@@ -3,7 +3,7 @@
 # fairseq reads the types of the fields, so no annotation here may be a string
 
 from dataclasses import dataclass, field
-from typing import Dict
+from typing import Dict, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
@@ -58,7 +58,9 @@ class SRUppLayerConfig(LayerConfig):
         default=0.1, metadata={"help": "dropout of Wo's input and of the recurrence"}
     )
     num_heads: int = field(default=1, metadata={"help": "attention heads; divides --proj-size"})
-    attention_dropout: float = field(default=0.0, metadata={"help": "dropout of attention weights"})
+    attention_dropout: Optional[float] = field(
+        default=0.0, metadata={"help": "dropout of attention weights"}
+    )
     alpha_init: float = field(default=0.0, metadata={"help": "start value of alpha"})
     rescale: bool = field(
         default=False, metadata={"help": "scale the highway input by sqrt(1 + 2 exp(b_r))"}

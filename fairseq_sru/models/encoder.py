@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List
+from typing import Any, Dict, List
 
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder
@@ -27,6 +27,7 @@ class SRUppEncoder(FairseqEncoder):
         self, cfg: SRUppConfig, dictionary: Dictionary, embed_tokens: nn.Embedding
     ) -> None:
         super().__init__(dictionary)
+        self.padding_idx = dictionary.pad()
         directions = 2 if cfg.encoder_bidirectional else 1
         if cfg.hidden_size % directions:
             raise ValueError(f"--encoder-bidirectional needs an even --hidden-size, "
@@ -43,7 +44,7 @@ class SRUppEncoder(FairseqEncoder):
         )
 
     def forward(
-        self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused
+        self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused: Any
     ) -> EncoderOut:
         """Encode a batch.
 
@@ -54,7 +55,7 @@ class SRUppEncoder(FairseqEncoder):
             encoder_out: [(S, B, D)]; encoder_padding_mask: [(B, S)] bool, True = padding, empty
             if nothing is padded; rows: empty, see :meth:`reorder_encoder_out`.
         """
-        pad = src_tokens.eq(self.embed_tokens.padding_idx)
+        pad = src_tokens.eq(self.padding_idx)
         padded = bool(pad.any()) if pad.device.type == "cpu" else True
         x = self.embed_tokens(src_tokens.t()) * self.embed_scale
         x = dropout(x, self.embedding_dropout, self.training)

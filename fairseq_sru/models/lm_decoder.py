@@ -55,9 +55,11 @@ class LMDecoder(FairseqIncrementalDecoder):
         self.padding_idx = dictionary.pad()
         self.embedding_dropout = _default(cfg.embedding_dropout, cfg.dropout)
         self.output_dropout = _default(cfg.output_dropout, cfg.dropout)
-        self.feature_proj = self.output_projection = self.adaptive_softmax = None
+        self.feature_proj: Linear | None = None
+        self.output_projection: Linear | None = None
+        self.adaptive_softmax: TiedAdaptiveSoftmax | None = None
         if cfg.adaptive_cutoff:
-            self._build_adaptive(cfg, len(dictionary), embed_dim)
+            self._build_adaptive(cfg, cfg.adaptive_cutoff, len(dictionary), embed_dim)
         else:
             self._build_plain(cfg, len(dictionary), embed_dim, narrow_features)
         self.stack = build_stack(cfg, cfg.hidden_size if cfg.adaptive_cutoff else embed_dim)
@@ -73,20 +75,21 @@ class LMDecoder(FairseqIncrementalDecoder):
         if features != cfg.hidden_size:
             self.feature_proj = Linear(cfg.hidden_size, features, bias=False)
             nn.init.xavier_uniform_(self.feature_proj.weight)
-        self.output_projection = Linear(features, vocabulary)
-        nn.init.zeros_(self.output_projection.bias)
+        output = self.output_projection = Linear(features, vocabulary)
+        nn.init.zeros_(output.bias)
         if tied:
-            self.output_projection.weight = self.embed_tokens.weight
+            output.weight = self.embed_tokens.weight
         else:
-            draw_embedding(self.output_projection.weight, embed_dim)
+            draw_embedding(output.weight, embed_dim)
 
-    def _build_adaptive(self, cfg: LMConfig, vocabulary: int, embed_dim: int) -> None:
+    def _build_adaptive(
+        self, cfg: LMConfig, cutoff: str, vocabulary: int, embed_dim: int
+    ) -> None:
         if cfg.share_decoder_input_output_embed:
             raise ValueError("--adaptive-cutoff ties the embeddings itself: leave out "
                              "--share-decoder-input-output-embed")
         self.embed_tokens = build_adaptive_input(
-            vocabulary, self.padding_idx, embed_dim, cfg.adaptive_factor, cfg.hidden_size,
-            cfg.adaptive_cutoff)
+            vocabulary, self.padding_idx, embed_dim, cfg.adaptive_factor, cfg.hidden_size, cutoff)
         self.adaptive_softmax = TiedAdaptiveSoftmax(
             self.embed_tokens, cfg.hidden_size, self.output_dropout, cfg.tie_adaptive_proj)
         self.output_dropout = 0.0  # the softmax has it
@@ -99,7 +102,7 @@ class LMDecoder(FairseqIncrementalDecoder):
         features_only: bool = False,
         memory: StreamMemory | None = None,
         padded: bool | None = None,
-        **unused,
+        **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Score the next token at every position.
 
@@ -124,7 +127,7 @@ class LMDecoder(FairseqIncrementalDecoder):
         incremental_state: dict[str, Any] | None = None,
         memory: StreamMemory | None = None,
         padded: bool | None = None,
-        **unused,
+        **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
         """As :meth:`forward`, without the output projection."""
         if incremental_state is not None:
@@ -136,7 +139,7 @@ class LMDecoder(FairseqIncrementalDecoder):
             x = self.feature_proj(x)
         return dropout(x, self.output_dropout, self.training), {"attn": None}
 
-    def output_layer(self, features: Tensor, **unused) -> Tensor:
+    def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
         """(B, T, embedding or hidden size) -> (B, T, vocabulary); the adaptive softmax reads
         features."""
         return features if self.output_projection is None else self.output_projection(features)
@@ -149,18 +152,21 @@ class LMDecoder(FairseqIncrementalDecoder):
         self, tokens: Tensor, memory: StreamMemory | None, padded: bool | None
     ) -> Tensor:
         pad = None if padded is False else tokens.eq(self.padding_idx).t()
-        if padded is None and tokens.device.type == "cpu" and not pad.any():
+        if padded is None and pad is not None and pad.device.type == "cpu" and not pad.any():
             pad = None
         x = self._embed(tokens)
         if memory is None:
             return self.stack.read(x, pad=pad, causal=True).h
-        before, earlier = memory.before, {}
-        if before is not None:
-            before = before.to(x.device)
-            earlier = dict(c0=before.cells, context=before.inputs, context_pad=before.pad)
+        before = None if memory.before is None else memory.before.to(x.device)
         out = self.stack.read(
-            x, pad=pad, causal=True, window=None if self.training else memory.eval_context,
-            **earlier)
+            x,
+            pad=pad,
+            c0=None if before is None else before.cells,
+            context=None if before is None else before.inputs,
+            context_pad=None if before is None else before.pad,
+            causal=True,
+            window=None if self.training else memory.eval_context,
+        )
         attended = [
             x if layer.attends else None for x, layer in zip(out.inputs, self.stack.layers)]
         context = memory.train_context if self.training else memory.eval_context

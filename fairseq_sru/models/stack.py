@@ -67,7 +67,7 @@ def build_sru_lm(cfg: SRULMConfig, input_size: int) -> SRU:
 
 def layer_options(cfg: LayerConfig, kind: type[LayerConfig]) -> dict[str, Any]:
     """The options of ``cfg`` that ``kind`` declares, as ``fairseq_sru.modules`` names them."""
-    options = {}
+    options: dict[str, Any] = {}
     for option in fields(kind):
         value = getattr(cfg, option.name)
         if option.name.startswith("no_"):

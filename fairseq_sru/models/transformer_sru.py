@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from fairseq.data import Dictionary
 from fairseq.distributed import fsdp_wrap
@@ -45,6 +45,9 @@ class SRUInside(FairseqIncrementalState, nn.Module):
     Raises:
         ValueError: ``bidirectional`` with an odd size.
     """
+
+    get_incremental_state: Callable[..., Any]
+    set_incremental_state: Callable[..., Any]
 
     def __init__(
         self, input_size: int, size: int, dropout: float, bidirectional: bool = False
@@ -104,7 +107,7 @@ class TransformerSRUEncoderLayer(TransformerEncoderLayerBase):
 
     def forward(
         self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None
-    ):
+    ) -> Any:
         """x (S, B, C), encoder_padding_mask (B, S) -> (S, B, C)"""
         with self.fc1.reading(encoder_padding_mask):
             return super().forward(x, encoder_padding_mask, attn_mask)
@@ -130,7 +133,7 @@ class TransformerSRUDecoderLayer(TransformerDecoderLayerBase):
         self_attn_padding_mask: Tensor | None = None,
         need_attn: bool = False,
         need_head_weights: bool = False,
-    ):
+    ) -> Any:
         """x (T, B, C), self_attn_padding_mask (B, T) -> (T, B, C), attention, None"""
         with self.fc1.reading(self_attn_padding_mask, incremental_state):
             return super().forward(

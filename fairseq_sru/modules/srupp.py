@@ -44,6 +44,9 @@ class SRUppLayer(nn.Module):
     Source: SRU++ paper section 3.
     """
 
+    kv_proj: Any  # Linear, None without attention
+    alpha: Any  # Parameter, None without attention
+
     def __init__(
         self,
         input_size: int,

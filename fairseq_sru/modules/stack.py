@@ -66,7 +66,7 @@ class Stack(nn.Module):
             nn.init.xavier_uniform_(self.input_proj.weight)
             input_size = self.output_size
         sizes = [input_size] + [self.output_size] * (num_layers - 1)
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             build_layer(i, size, bidirectional=bidirectional, **layer)
             for i, size in enumerate(sizes))
 

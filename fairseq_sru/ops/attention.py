@@ -191,12 +191,14 @@ def attention_packing(
 def fill_padding(
     length: int, pad: Tensor | None, context_length: int, context_pad: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """context_pad (S, B) and pad (L, B), all False for the one that is None."""
-    if pad is None:
-        pad = context_pad.new_zeros(length, context_pad.size(1))
-    if context_pad is None:
-        context_pad = pad.new_zeros(context_length, pad.size(1))
-    return context_pad, pad
+    """context_pad (S, B) and pad (L, B), all False for the one that is None; not both are."""
+    known = context_pad if pad is None else pad
+    assert known is not None
+    batch = known.size(1)
+    return (
+        known.new_zeros(context_length, batch) if context_pad is None else context_pad,
+        known.new_zeros(length, batch) if pad is None else pad,
+    )
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

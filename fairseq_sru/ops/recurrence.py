@@ -70,7 +70,16 @@ def recurrence(
     return h, c_last
 
 
-def _check(u, x, weight_c, bias, c0, pad, mask_c, bidirectional) -> None:
+def _check(
+    u: Tensor,
+    x: Tensor | None,
+    weight_c: Tensor | None,
+    bias: Tensor,
+    c0: Tensor | None,
+    pad: Tensor | None,
+    mask_c: Tensor | None,
+    bidirectional: bool,
+) -> None:
     if u.dim() != 4 or u.size(2) not in (3, 4):
         raise ValueError(f"u must be (L, B, 3 or 4, D), got {tuple(u.shape)}")
     if not u.is_floating_point():

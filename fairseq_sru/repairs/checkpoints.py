@@ -169,7 +169,7 @@ def _describe_misfit(model: BaseFairseqModel, saved: dict[str, Any]) -> str:
         for name in own
         if name in saved and saved[name].shape != own[name].shape
     }
-    parts = (getattr(model, name, None) for name in ("encoder", "decoder"))
+    parts: list[Any] = [getattr(model, name, None) for name in ("encoder", "decoder")]
     types = {len(part.dictionary) for part in parts if hasattr(part, "dictionary")}
     if shapes and not missing and not unknown and all(
         theirs[1:] == ours[1:] and ours[0] in types for theirs, ours in shapes.values()

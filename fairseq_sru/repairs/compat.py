@@ -57,7 +57,7 @@ def allow_checkpoint_types() -> None:
 def restore_numpy_long() -> None:
     """numpy 2 has no ``np.compat.long`` (eos sample breaking, batch buckets)."""
     if not hasattr(np, "compat"):
-        np.compat = types.SimpleNamespace(long=int)
+        setattr(np, "compat", types.SimpleNamespace(long=int))  # noqa: B010
 
 
 def repair_buckets() -> None:

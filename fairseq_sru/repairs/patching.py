@@ -11,6 +11,6 @@ def patch(owner: Any, name: str, build: Callable[[Callable], Callable]) -> None:
     original = getattr(owner, name)
     repairs = getattr(original, "_repairs", ())
     if build.__qualname__ not in repairs:
-        patched = functools.wraps(original)(build(original))
+        patched: Any = functools.wraps(original)(build(original))
         patched._repairs = (*repairs, build.__qualname__)
         setattr(owner, name, patched)

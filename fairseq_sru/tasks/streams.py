@@ -147,7 +147,12 @@ class StreamBatchIterator(EpochBatchIterator):
     """
 
     def __init__(
-        self, streams: Streams, memory: StreamMemory, num_shards: int = 1, shard: int = 0, **others
+        self,
+        streams: Streams,
+        memory: StreamMemory,
+        num_shards: int = 1,
+        shard: int = 0,
+        **others: Any,
     ) -> None:
         super().__init__(
             streams,
