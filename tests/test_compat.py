@@ -221,6 +221,7 @@ def test_sacrebleu_wants_lists(tmp_path):
             sacrebleu.corpus_bleu(hypotheses, [references])
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("option, expected", [
     ("--sacrebleu", "BLEU = 75.54"), ("--sentence-bleu", "1 BLEU4 = 41.37")
 ])
@@ -245,12 +246,14 @@ def test_a_taken_name_is_refused():
         compat.register_task("translation")(FairseqTask)
 
 
+@pytest.mark.command
 def test_importing_is_quiet_and_leaves_cuda_alone():
     code = "import fairseq_sru, torch; assert not torch.cuda.is_initialized()"
     result = run_python("-c", code)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.command
 def test_modules_without_fairseq():
     code = ("import sys; sys.modules['fairseq'] = None; "
             "from fairseq_sru.modules import SRU, SRUpp; assert 'fairseq_sru.compat' not in "
@@ -259,6 +262,7 @@ def test_modules_without_fairseq():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("body, message", [
     ("raise ValueError(\"mutable default <class 'CommonConfig'> for field common is not "
      "allowed: use default_factory\")", "ImportError: this fairseq does not run on Python"),
@@ -275,6 +279,7 @@ def test_a_fairseq_that_does_not_import(body, message, tmp_path):
     assert ("fairseq-fixed" in last) == last.startswith("ImportError")
 
 
+@pytest.mark.command
 def test_report():
     """`python -m fairseq_sru`: versions, devices and sizes as in SRU++ paper, table 8."""
     result = run_python("-m", "fairseq_sru")
