@@ -1,11 +1,12 @@
-# make install | demo | demo-lm | test | lint | bench: each creates what it needs from nothing.
+# make install | demo | demo-lm | test | test-fast | lint | types | bench: each creates what it needs
+# from nothing.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo demo-lm test lint bench clean
+.PHONY: install demo demo-lm test test-fast lint types bench clean
 
 install: $(INSTALLED)
 
@@ -14,7 +15,7 @@ install: $(INSTALLED)
 $(INSTALLED): setup.py pyproject.toml Makefile $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)" numpy cython "setuptools>=64" wheel ninja
-	env -u CUDA_HOME $(BIN)/pip install --quiet --no-build-isolation -e ".[test,plot,recipes]"
+	env -u CUDA_HOME $(BIN)/pip install --quiet --no-build-isolation -e ".[plot,recipes,dev]"
 	touch $@
 
 demo: install
@@ -26,11 +27,19 @@ demo-lm: install
 test: install
 	$(BIN)/python -m pytest tests
 
+# no command, no recipe, nothing that takes more than a few seconds
+test-fast: install
+	$(BIN)/python -m pytest tests -m "not command and not slow"
+
 lint: install
 	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run -Werror csrc/*
+
+types: install
+	$(BIN)/mypy
 
 bench: install
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf build runs *.egg-info *.so .pytest_cache .ruff_cache
+	rm -rf build runs *.egg-info *.so .mypy_cache .pytest_cache .ruff_cache

@@ -9,7 +9,7 @@ import sys
 from glob import glob
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 
 try:
     import torch
@@ -76,21 +76,7 @@ def extension():
 
 
 setup(
-    name="fairseq-sru",
-    version="0.1.0",
-    description="SRU and SRU++ for fairseq: fast recurrence kernels, modules, models and recipes",
-    license="MIT",
-    python_requires=">=3.8",
-    packages=find_packages(include=["fairseq_sru*"]),
-    install_requires=[
-        "fairseq==0.12.2; python_version < '3.11'",
-        "fairseq-fixed==0.12.3.1; python_version >= '3.11'",
-        "torch>=2.4",
-        "sacrebleu>=2",
-        "sentencepiece",
-        "ninja",
-    ],
-    extras_require={"test": ["pytest", "ruff"], "plot": ["matplotlib"], "recipes": ["sacremoses"]},
+    license="MIT",  # [project] takes it as a string from setuptools 77 only, which needs Python 3.9
     ext_modules=[extension()],
     cmdclass={"build_ext": BuildExtension},
 )

@@ -65,7 +65,7 @@ def parts(layer: SRUppLayer, x: torch.Tensor) -> dict[str, ForwardBackward]:
         u = layer.out_proj(y)
 
     def attend(q, k, v):
-        a, _ = attention(q, k, v, None, layer.num_heads, layer.attn_dropout)
+        a, _ = attention(q, k, v, None, layer.num_heads, layer.attention_dropout)
         return torch.addcmul(q, a, layer.alpha)
 
     return {
@@ -94,8 +94,8 @@ def measure(shape: str, precision: str, options: argparse.Namespace) -> None:
     length, batch, size, proj_size = map(int, shape.split(","))
     make = dict(device=options.device, dtype=getattr(torch, precision))
     torch.manual_seed(1)
-    layer = SRUppLayer(size, size, proj_size, alpha=1.0, num_heads=options.heads,
-                       dropout=options.dropout, attn_dropout=options.dropout).to(**make)
+    layer = SRUppLayer(size, size, proj_size, alpha_init=1.0, num_heads=options.heads,
+                       dropout=options.dropout, attention_dropout=options.dropout).to(**make)
     x = torch.randn(length, batch, size, **make)
     peer = transformer_of_size(
         lambda width, inner: transformer_layer(width, inner, options.dropout),

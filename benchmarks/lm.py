@@ -31,29 +31,21 @@ from measuring import (
 from train import dictionary
 
 from fairseq_sru.models.language_model import SRUppLanguageModel
-from fairseq_sru.models.lm_config import SRUppLMConfig
-from fairseq_sru.models.lm_presets import PRESETS
+from fairseq_sru.models.lm_config import SRUPP_PRESETS, SRUppLMConfig
 from fairseq_sru.state import StreamMemory
-
-TYPES = {"enwik8": 208, "bytes": 264, "wikitext2": 33280, "wiki103": 267744, "billion": 793472}
-
-
-def types_of(size: str) -> int:
-    """The number of types of the corpus a preset is for."""
-    return next((types for corpus, types in TYPES.items() if corpus in size), TYPES["bytes"])
 
 
 def build_ours(size: str, types: int, **changes) -> SRUppLanguageModel:
     """A freshly initialised model of preset ``size``, some options of it changed."""
     torch.manual_seed(1)
-    cfg = SRUppLMConfig(**{**PRESETS[size], **changes})
+    cfg = SRUppLMConfig(**{**SRUPP_PRESETS[size], **changes})
     return SRUppLanguageModel.build_model(cfg, SimpleNamespace(target_dictionary=dictionary(types)))
 
 
 def every_fifth(size: str, types: int) -> SRUppLanguageModel:
     """As preset ``size``, but only every 5th layer attends, and all are wider by the 32nds of
     their width that bring it nearest in parameters."""
-    cfg = SRUppLMConfig(**PRESETS[size])
+    cfg = SRUppLMConfig(**SRUPP_PRESETS[size])
 
     def build(extra: int) -> SRUppLanguageModel:
         return build_ours(size, types, attention="every:5",
@@ -72,7 +64,7 @@ def build_peer(size: str, types: int, positions: int) -> TransformerLanguageMode
     Args:
         positions: the longest text it will see.
     """
-    cfg = SRUppLMConfig(**PRESETS[size])
+    cfg = SRUppLMConfig(**SRUPP_PRESETS[size])
     with torch.device("meta"):
         wanted = parameters(build_ours(size, types))
     return transformer_of_size(
@@ -132,14 +124,14 @@ class Trainer:
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--size", default="srupp_lm_bytes", choices=sorted(PRESETS))
+    parser.add_argument("--size", default="srupp_lm_bytes", choices=sorted(SRUPP_PRESETS))
     parser.add_argument("--batch", type=int, default=8, help="streams")
     parser.add_argument("--segment", type=int, default=256, help="tokens of each in a batch")
     parser.add_argument("--batches", type=int, default=2, help="per round")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     options = parse(parser)
 
-    types = types_of(options.size)
+    types = SRUPP_PRESETS[options.size].types
     tokens = torch.randint(4, types, (options.batch, options.batches * options.segment + 1),
                            generator=torch.Generator().manual_seed(1)).to(options.device)
     for precision in options.precisions:

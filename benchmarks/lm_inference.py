@@ -18,10 +18,10 @@ from __future__ import annotations
 import statistics
 
 import torch
-from lm import build_ours, build_peer, every_fifth, types_of
+from lm import build_ours, build_peer, every_fifth
 from measuring import emit, make_parser, median_ratio, parameters, parse, taking_turns
 
-from fairseq_sru.models.lm_presets import PRESETS
+from fairseq_sru.models.lm_config import SRUPP_PRESETS
 
 
 class Writer:
@@ -66,13 +66,13 @@ class TransformerWriter(Writer):
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--size", default="srupp_lm_bytes", choices=sorted(PRESETS))
+    parser.add_argument("--size", default="srupp_lm_bytes", choices=sorted(SRUPP_PRESETS))
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--tokens", type=int, default=200, help="per round")
     parser.add_argument("--precision", default="float32")
     options = parse(parser)
 
-    types, context = types_of(options.size), options.context
+    types, context = SRUPP_PRESETS[options.size].types, options.context
     length = context + (options.rounds + 1) * options.tokens + 2
     models = {
         options.size: build_ours(options.size, types),

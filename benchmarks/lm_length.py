@@ -22,11 +22,11 @@ import statistics
 from typing import Any, Callable
 
 import torch
-from lm import build_ours, types_of
+from lm import build_ours
 from measuring import emit, make_parser, parse, taking_turns
 
 from fairseq_sru.models.language_model import SRUppLanguageModel
-from fairseq_sru.models.lm_presets import PRESETS
+from fairseq_sru.models.lm_config import SRUPP_PRESETS
 from fairseq_sru.ops import recurrence
 from fairseq_sru.state import StreamMemory
 
@@ -101,7 +101,7 @@ def peak_bytes(function: Callable[[], Any], device: str) -> int:
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--size", default="srupp_lm_bytes", choices=sorted(PRESETS))
+    parser.add_argument("--size", default="srupp_lm_bytes", choices=sorted(SRUPP_PRESETS))
     parser.add_argument("--lengths", type=int, nargs="+",
                         default=[512, 1024, 2048, 4096, 8192, 16384, 32768])
     parser.add_argument("--context", type=int, default=512)
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     options = parse(parser)
 
-    precision, types = getattr(torch, options.precision), types_of(options.size)
+    precision, types = getattr(torch, options.precision), SRUPP_PRESETS[options.size].types
     text = torch.randint(4, types, (1, max(options.lengths))).to(options.device)
     functions: dict[tuple[str, str], dict[int, Callable[[], int]]] = {}
     for attention in options.attention:

@@ -25,8 +25,8 @@ from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 
-from fairseq_sru.models.config import SRUppConfig
-from fairseq_sru.models.translation import PRESETS, SRUppModel
+from fairseq_sru.models.config import PRESETS, SRUppConfig
+from fairseq_sru.models.translation import SRUppModel
 
 PAPER_COMPARATOR = dict(  # SRU++ paper, section 5: 8 layers, 20M parameters
     encoder_layers=8, decoder_layers=8, encoder_embed_dim=256, decoder_embed_dim=256,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 
-from fairseq_sru.byte_tokens import SYMBOLS
+from fairseq_sru.tasks.byte_tokens import SYMBOLS
 
 SPLITS = ("train", "valid", "test")
 

@@ -1,39 +1,39 @@
 """SRU and SRU++ for fairseq, loaded with ``--user-dir fairseq_sru``.
 
-``fairseq_sru.modules`` and ``fairseq_sru.ops`` need PyTorch alone. Where fairseq is installed,
-importing the package also repairs it for today's libraries and registers models, tasks and
-optimizers.
+``fairseq_sru.modules`` and ``fairseq_sru.ops`` need PyTorch alone and change nothing elsewhere.
+fairseq itself is repaired, and models, tasks and optimizers are registered, when ``--user-dir``
+loads the package, when ``fairseq_sru.models`` or ``fairseq_sru.tasks`` is imported, or by
+:func:`register`.
 """
 
-import logging
-import sys
-from importlib.util import find_spec
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = "0.1.0"
-
-
-def _import_fairseq() -> None:
-    # this module of fairseq asks for tensorboardX whenever fairseq is imported
-    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
-    try:
-        import fairseq  # noqa: F401
-    except ValueError as error:
-        if "mutable default" not in str(error):
-            raise
-        raise ImportError(
-            f"this fairseq does not run on Python {sys.version_info[0]}.{sys.version_info[1]}: "
-            "replace it with `pip uninstall fairseq && pip install fairseq-fixed`"
-        ) from None
+try:
+    __version__ = version("fairseq-sru")
+except PackageNotFoundError:  # a checkout that --user-dir names
+    __version__ = "0+checkout"
 
 
-if find_spec("fairseq") is not None:
-    _import_fairseq()
+def register() -> None:
+    """What ``--user-dir fairseq_sru`` does.
 
-    from fairseq_sru import checkpoints, compat, errors
+    Raises:
+        ImportError: fairseq is not installed, or does not run on this Python.
+    """
+    import_module("fairseq_sru.tasks")
+    import_module("fairseq_sru.models")
 
-    compat.apply()
-    errors.apply()
-    checkpoints.apply()
 
-    # registered by being imported
-    from fairseq_sru import byte_tokens, models, optim, tasks  # noqa: F401
+class _UserDir(list):
+    """The package's ``__path__``. For a package that is imported already, fairseq only asks whether
+    the user dir is in it, and takes the answer for a sign that all is registered."""
+
+    def __contains__(self, folder: object) -> bool:
+        found = super().__contains__(folder)
+        if found:
+            register()
+        return found
+
+
+__path__ = _UserDir(__path__)

@@ -10,14 +10,8 @@ from typing import Iterator
 
 import torch
 
-from fairseq_sru import __version__
-from fairseq_sru.ops.recurrence import COMPILED
-
-# dictionary sizes by part of an architecture's name; "" is IWSLT'14 of the SRU++ paper, 21k in all
-TYPES = {
-    "enwik8": 208, "wiki103": 267_744, "billion_word": 793_472, "wikitext2": 33_280,
-    "wmt_en_de": 32_000, "": 10_500,
-}
+from fairseq_sru import __version__, register
+from fairseq_sru.ops.extension import COMPILED, has_kernel
 
 
 def main() -> None:
@@ -54,7 +48,7 @@ def backends() -> Iterator[str]:
 def _backend(device: str) -> str:
     if not COMPILED:
         return "Python loop: fairseq_sru_ext is not built"
-    if torch._C._dispatch_has_kernel_for_dispatch_key("fairseq_sru::recurrence", device):
+    if has_kernel("recurrence", device):
         return "compiled"
     return f"none: fairseq_sru_ext was built without {device}"
 
@@ -62,25 +56,28 @@ def _backend(device: str) -> str:
 def architectures() -> Iterator[str]:
     """Lines of a markdown table: the registered architectures and their sizes."""
     try:
-        from fairseq import models, options
+        register()
     except ModuleNotFoundError as error:
         if error.name != "fairseq":
             raise
         yield "fairseq is not installed: no architectures"
         return
+    from fairseq import models, options
+
+    from fairseq_sru.registry import ARCHITECTURES
+
     yield "| --arch | types a side | parameters |"
     yield "|---|---|---|"
-    for arch, model in sorted(models.ARCH_MODEL_REGISTRY.items()):
-        if model.__module__.startswith("fairseq_sru."):
-            types = next((TYPES[name] for name in TYPES if name in arch), TYPES[""])
-            config = options.parse_args_and_arch(
-                options.get_training_parser(), ["data", "--arch", arch])
-            name = models.ARCH_MODEL_NAME_REGISTRY[arch]
-            if name in models.MODEL_DATACLASS_REGISTRY:
-                config = models.MODEL_DATACLASS_REGISTRY[name].from_namespace(config)
-            with torch.device("meta"):
-                parameters = model.build_model(config, _task(types)).parameters()
-            yield f"| {arch} | {types:,} | {sum(p.numel() for p in parameters):,} |"
+    for arch, preset in sorted(ARCHITECTURES.items()):
+        config = options.parse_args_and_arch(
+            options.get_training_parser(), ["data", "--arch", arch])
+        name = models.ARCH_MODEL_NAME_REGISTRY[arch]
+        if name in models.MODEL_DATACLASS_REGISTRY:
+            config = models.MODEL_DATACLASS_REGISTRY[name].from_namespace(config)
+        with torch.device("meta"):
+            model = models.ARCH_MODEL_REGISTRY[arch].build_model(config, _task(preset.types))
+        count = sum(p.numel() for p in model.parameters())
+        yield f"| {arch} | {preset.types:,} | {count:,} |"
 
 
 def _task(types: int) -> SimpleNamespace:

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from fairseq_sru import repairs
 from fairseq_sru.checkpoints import read_checkpoint
 from fairseq_sru.errors import UsageError
 
 
 def main() -> None:
+    repairs.apply()
     args = _parser().parse_args()
     paths = find_checkpoints(args.inputs, args.num_epoch_checkpoints, args.num_update_checkpoints)
     if any(Path(path).resolve() == Path(args.output).resolve() for path in paths):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any, Callable
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class Slots:
 
 
 class DecodingState:
-    """Cells, keys and values of R = N * beam hypotheses, beam of each sentence.
+    """Cells of R = N * beam hypotheses, beam of each sentence; keys and values where layers attend.
 
     A sentence's slots hold its source tokens, then for every target token one slot per
     hypothesis. A mask says which slots a hypothesis sees, so hypotheses share the source, and
@@ -179,7 +180,7 @@ class StreamState:
 
         old_inputs = [None] * len(inputs) if before is None else before.inputs
         old_pad = None if before is None else before.pad
-        attending = [pair for pair in zip(old_inputs, inputs) if pair[1] is not None]
+        attending = [(old, new) for old, new in zip(old_inputs, inputs) if new is not None]
         if not attending:
             pad = None
         elif pad is not None or old_pad is not None:
@@ -190,12 +191,20 @@ class StreamState:
             cells.detach(), [keep(*pair) for pair in zip(old_inputs, inputs)], keep(old_pad, pad)
         )
 
+    def map(self, function: Callable[[Any], Any]) -> StreamState:
+        """The state whose tensors are what ``function`` makes of these."""
+
+        def made(tensor: Any) -> Any:
+            return None if tensor is None else function(tensor)
+
+        return StreamState(made(self.cells), [made(x) for x in self.inputs], made(self.pad))
+
     def to(self, device: torch.device) -> StreamState:
-        return StreamState(
-            self.cells.to(device),
-            [x if x is None else x.to(device) for x in self.inputs],
-            self.pad if self.pad is None else self.pad.to(device),
-        )
+        return self.map(lambda tensor: tensor.to(device))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a checkpoint; ``StreamState(**state.as_dict())`` is the state again."""
+        return dict(vars(self))
 
 
 class StreamMemory:

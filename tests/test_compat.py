@@ -30,8 +30,11 @@ from fairseq_cli import train as fairseq_train
 from omegaconf import OmegaConf
 
 import fairseq_sru
-from fairseq_sru import compat
+from fairseq_sru import registry
 from fairseq_sru.errors import UsageError
+from fairseq_sru.repairs import compat
+
+fairseq_sru.register()
 
 FORK = "fairseq-fixed" in {found.metadata["Name"] for found in distributions()}  # has more faults
 
@@ -240,20 +243,21 @@ def test_a_taken_name_is_refused():
     if FORK:
         assert register_model("srupp")(Other) is MODEL_REGISTRY["srupp"]
     with pytest.raises(ValueError, match="'srupp' is already registered by fairseq_sru.models"):
-        compat.register_model("srupp")(Other)
+        registry.register_model("srupp")(Other)
     with pytest.raises(ValueError, match="task 'translation' is already registered by fairseq"):
-        compat.register_task("translation")(FairseqTask)
+        registry.register_task("translation")(FairseqTask)
 
 
 def test_importing_is_quiet_and_leaves_cuda_alone():
-    code = "import fairseq_sru, torch; assert not torch.cuda.is_initialized()"
+    code = ("import fairseq_sru, torch; fairseq_sru.register(); "
+            "assert not torch.cuda.is_initialized()")
     result = run_python("-c", code)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_modules_without_fairseq():
     code = ("import sys; sys.modules['fairseq'] = None; "
-            "from fairseq_sru.modules import SRU, SRUpp; assert 'fairseq_sru.compat' not in "
+            "from fairseq_sru.modules import SRU, SRUpp; assert 'fairseq_sru.repairs' not in "
             "sys.modules")
     result = run_python("-c", code)
     assert result.returncode == 0, result.stderr
@@ -269,7 +273,7 @@ def test_a_fairseq_that_does_not_import(body, message, tmp_path):
     """Official fairseq on Python 3.11 gets a remedy, any other failure stays what it is."""
     (tmp_path / "fairseq.py").write_text(body)
     result = run_python("-c", f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; "
-                        "import fairseq_sru")
+                        "import fairseq_sru; fairseq_sru.register()")
     last = result.stderr.strip().splitlines()[-1]
     assert result.returncode == 1 and message in last
     assert ("fairseq-fixed" in last) == last.startswith("ImportError")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from fairseq_sru.convert import ConversionError, build_stack, export_stack, load_stack
-from fairseq_sru.convert.check import check_case, check_folder
+from fairseq_sru.convert.recorded.check import check_case, check_folder
 
 SIZES = dict(input_size=6, hidden_size=6)
 STACKS = [

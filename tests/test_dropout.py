@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fairseq_sru.ops import dropout
-from fairseq_sru.ops.recurrence import COMPILED
+from fairseq_sru.ops.extension import COMPILED
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="fairseq_sru_ext is not built")
 

@@ -200,7 +200,7 @@ def test_cuda_graph(dtype):
 def test_cuda_graph_of_a_stack(padded):
     """A whole training step of the layers, captured once and replayed with another input."""
     torch.manual_seed(0)
-    stack = SRUpp(48, 64, 32, 3, num_heads=2, alpha=0.7, layer_norm="pre", project_input=True)
+    stack = SRUpp(48, 64, 32, 3, num_heads=2, alpha_init=0.7, layer_norm="pre", project_input=True)
     stack = stack.to(DEVICE, torch.bfloat16)
     pad = torch.zeros(300, 5, dtype=torch.bool, device=DEVICE)
     pad[217:, 1] = True
@@ -305,7 +305,7 @@ def test_nothing_to_attend_to_is_finite(size, dtype):
 def test_layers_equal_those_of_the_cpu(bidirectional, dtype, tolerance):
     """Output, states and gradients of a stack with context, padding and a causal mask."""
     torch.manual_seed(0)
-    stack = SRUpp(48, 64, 32, 3, attention="1,3", num_heads=2, alpha=0.7, layer_norm="pre",
+    stack = SRUpp(48, 64, 32, 3, attention="1,3", num_heads=2, alpha_init=0.7, layer_norm="pre",
                   bidirectional=bidirectional, project_input=True).double()
     width = stack.output_size
     x, context = torch.randn(21, 5, 48).double(), torch.randn(13, 5, width).double()
@@ -330,7 +330,7 @@ def test_layers_equal_those_of_the_cpu(bidirectional, dtype, tolerance):
 @torch.no_grad()
 def test_decoding_steps_equal_the_whole():
     torch.manual_seed(0)
-    stack = SRUpp(24, 32, 16, 3, num_heads=2, alpha=0.7, project_input=True).to(DEVICE).eval()
+    stack = SRUpp(24, 32, 16, 3, num_heads=2, alpha_init=0.7, project_input=True).to(DEVICE).eval()
     x = torch.randn(9, 4, 24, device=DEVICE)
     context = torch.randn(7, 2, 32, device=DEVICE)
     context_pad = torch.zeros(7, 2, dtype=torch.bool, device=DEVICE)

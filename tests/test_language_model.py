@@ -7,8 +7,8 @@ import torch
 from fairseq.data import Dictionary
 
 from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.lm_config import SRUPP_PRESETS as PRESETS
 from fairseq_sru.models.lm_config import SRUppLMConfig
-from fairseq_sru.models.lm_presets import PRESETS
 from fairseq_sru.state import StreamMemory
 
 PAD, EOS, VOCABULARY = 1, 2, 40
@@ -243,7 +243,7 @@ def test_dropouts_default_to_dropout():
     decoder = build(dropout=0.3, attention_dropout=0.0).decoder
     assert (decoder.embedding_dropout, decoder.output_dropout) == (0.3, 0.3)
     assert decoder.stack.layers[0].dropout == 0.3
-    assert decoder.stack.layers[0].attn_dropout == 0.0
+    assert decoder.stack.layers[0].attention_dropout == 0.0
     adaptive = build(dropout=0.3, adaptive_cutoff="10").decoder
     assert adaptive.output_dropout == 0.0
     assert adaptive.adaptive_softmax.dropout_module.p == 0.3

@@ -10,8 +10,8 @@ from fairseq.data import Dictionary
 from test_stream_task import data, evaluate, train  # noqa: F401  (data is a fixture)
 
 from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.lm_config import SRUPP_PRESETS as PRESETS
 from fairseq_sru.models.lm_config import SRUppLMConfig
-from fairseq_sru.models.lm_presets import PRESETS
 
 ENWIK8, WIKI103, BILLION_WORD = 205, 267735, 793471  # types, as in the papers
 PUBLISHED = {

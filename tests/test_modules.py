@@ -1,5 +1,6 @@
 """SRU and SRU++ layers and stacks: options, start values, padding, memory, and no fairseq."""
 
+import importlib
 import math
 import subprocess
 import sys
@@ -10,14 +11,18 @@ import torch
 from fairseq_sru.modules import SRU, SRUpp, SRUppLayer
 from fairseq_sru.modules.placement import attention_layers
 
+attention_module = importlib.import_module("fairseq_sru.ops.attention")
+
 
 def stacks():
     yield SRU(6, 6, 3)
     yield SRU(5, 6, 2, proj_size=3, bidirectional=True, layer_norm="post")
     yield SRU(5, 6, 2, highway=False, weight_c=False, layer_norm="pre")
-    yield SRUpp(6, 6, 4, 3, alpha=0.7)
-    yield SRUpp(5, 6, 4, 2, num_heads=2, alpha=0.7, bidirectional=True, attn_layer_norm=False)
-    yield SRUpp(5, 6, 4, 3, attention="every:2", alpha=0.7, layer_norm="pre", project_input=True)
+    yield SRUpp(6, 6, 4, 3, alpha_init=0.7)
+    yield SRUpp(
+        5, 6, 4, 2, num_heads=2, alpha_init=0.7, bidirectional=True, attention_norm=False)
+    yield SRUpp(
+        5, 6, 4, 3, attention="every:2", alpha_init=0.7, layer_norm="pre", project_input=True)
     yield SRUpp(5, 6, 4, 2, attention="none", layer_norm="post", rescale=True, highway=False)
 
 
@@ -61,7 +66,7 @@ def test_a_fully_padded_sentence_is_finite(stack):
 def test_segments_with_memory_equal_the_whole(attention, layer_norm):
     """Carrying cells and layer inputs gives what one long causal pass gives."""
     torch.manual_seed(0)
-    stack = SRUpp(6, 6, 4, 3, attention=attention, alpha=0.7, layer_norm=layer_norm).double()
+    stack = SRUpp(6, 6, 4, 3, attention=attention, alpha_init=0.7, layer_norm=layer_norm).double()
     x = torch.randn(11, 2, 6, dtype=torch.float64)
     whole = stack(x, causal=True)
     c, memory, h = None, None, []
@@ -76,16 +81,16 @@ def test_segments_with_memory_equal_the_whole(attention, layer_norm):
 
 @pytest.mark.parametrize("heads", [1, 2])
 def test_a_causal_stack_without_padding_builds_no_mask(heads, monkeypatch):
-    stack = SRUpp(6, 8, 4, 2, num_heads=heads, alpha=0.7, project_input=True).double()
+    stack = SRUpp(6, 8, 4, 2, num_heads=heads, alpha_init=0.7, project_input=True).double()
     x = torch.randn(7, 3, 6, dtype=torch.float64)
     masked = stack(x, mask=torch.ones(7, 7).tril().bool()).h
-    monkeypatch.setattr("fairseq_sru.modules.srupp.attention_mask", None)
+    monkeypatch.setattr(attention_module, "attention_mask", None)
     torch.testing.assert_close(stack(x, causal=True).h, masked, rtol=0, atol=1e-12)
 
 
 def test_steps_equal_the_whole():
     torch.manual_seed(0)
-    stack = SRUpp(5, 6, 4, 3, num_heads=2, attention="every:2", alpha=0.7,
+    stack = SRUpp(5, 6, 4, 3, num_heads=2, attention="every:2", alpha_init=0.7,
                   project_input=True).double().eval()
     x = torch.randn(9, 4, 5, dtype=torch.float64)
     context = torch.randn(7, 2, 6, dtype=torch.float64)
@@ -108,7 +113,7 @@ def test_steps_in_a_window_equal_the_band(window, layer_norm):
     """Among others the source slides out of the window; hypotheses are reordered at random, and
     from step 9 on those of a sentence are no neighbours."""
     torch.manual_seed(0)
-    stack = SRUpp(6, 6, 4, 3, num_heads=2, attention="1,3", alpha=0.7,
+    stack = SRUpp(6, 6, 4, 3, num_heads=2, attention="1,3", alpha_init=0.7,
                   layer_norm=layer_norm).double().eval()
     context = torch.randn(5, 2, 6, dtype=torch.float64)
     context_pad = torch.zeros(5, 2, dtype=torch.bool)
@@ -128,7 +133,7 @@ def test_steps_in_a_window_equal_the_band(window, layer_norm):
 
 
 def test_a_window_bounds_memory_and_copies():
-    stack = SRUpp(6, 6, 4, 1, alpha=0.7).eval()
+    stack = SRUpp(6, 6, 4, 1, alpha_init=0.7).eval()
     state = stack.start(1, window=10)
     storages = []
     for step in range(1000):
@@ -153,7 +158,7 @@ def test_without_attention_nothing_grows_with_the_square_of_the_length():
 
 
 def test_caches_do_not_copy_themselves_at_every_step():
-    stack = SRUpp(6, 6, 4, 1, alpha=0.7).eval()
+    stack = SRUpp(6, 6, 4, 1, alpha_init=0.7).eval()
     state = stack.start(4, torch.randn(3, 2, 6))
     moved = set()
     for _ in range(100):
@@ -219,7 +224,7 @@ def test_start_values():
 
 def test_dropout_only_while_training():
     torch.manual_seed(0)
-    stack = SRUpp(6, 6, 4, 2, alpha=1.0, dropout=0.5, attn_dropout=0.5)
+    stack = SRUpp(6, 6, 4, 2, alpha_init=1.0, dropout=0.5, attention_dropout=0.5)
     x = torch.randn(5, 2, 6)
     assert not torch.equal(stack(x).h, stack(x).h)
     stack.eval()
@@ -237,9 +242,9 @@ def test_modules_do_not_need_fairseq():
 
 
 def test_checkpointing_changes_nothing_but_memory():
-    options = dict(dropout=0.3, attn_dropout=0.2, alpha=1.0)
+    options = dict(dropout=0.3, attention_dropout=0.2, alpha_init=1.0)
     plain = SRUpp(12, 12, 8, 3, **options).double()
-    saving = SRUpp(12, 12, 8, 3, **options, checkpoint=True).double()
+    saving = SRUpp(12, 12, 8, 3, **options, checkpoint_activations=True).double()
     saving.load_state_dict(plain.state_dict())
     x = torch.randn(9, 4, 12, dtype=torch.float64)
     kept, gradients = [], []
@@ -263,7 +268,7 @@ def test_checkpointing_changes_nothing_but_memory():
 
 def test_layers_compile_whole():
     torch.manual_seed(6)
-    layer = SRUppLayer(8, 8, 4, alpha=1.0).double()
+    layer = SRUppLayer(8, 8, 4, alpha_init=1.0).double()
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
     for length, batch in ((5, 3), (7, 2)):
         x = torch.randn(length, batch, 8, dtype=torch.float64)

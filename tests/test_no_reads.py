@@ -6,6 +6,7 @@ and do ask.
 """
 
 import argparse
+import importlib
 
 import pytest
 import torch
@@ -13,13 +14,15 @@ from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.data import Dictionary
 
-from fairseq_sru.models.config import SRUppConfig
+from fairseq_sru.models.config import PRESETS, SRUppConfig
 from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.lm_config import SRUPP_PRESETS as LM_PRESETS
 from fairseq_sru.models.lm_config import SRUppLMConfig
-from fairseq_sru.models.lm_presets import PRESETS as LM_PRESETS
-from fairseq_sru.models.translation import PRESETS, SRUppModel
+from fairseq_sru.models.translation import SRUppModel
 from fairseq_sru.ops import varlen
 from fairseq_sru.state import StreamMemory
+
+attention_module = importlib.import_module("fairseq_sru.ops.attention")
 
 
 @pytest.fixture
@@ -46,7 +49,7 @@ def test_meta_tensors_fail_when_read():
 @pytest.mark.parametrize("packed", [False] + [True] * varlen.HAS_KERNEL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_translation(task, dtype, packed, monkeypatch):
-    monkeypatch.setattr("fairseq_sru.modules.srupp.suits_varlen", lambda *inputs: packed)
+    monkeypatch.setattr(attention_module, "suits_varlen", lambda *inputs: packed)
     options = SRUppConfig(**PRESETS["srupp_tiny"], dropout=0.1, embedding_dropout=0.1)
     with torch.device("meta"):
         model = SRUppModel.build_model(options, task).to(dtype).train()

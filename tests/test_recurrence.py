@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fairseq_sru.ops import recurrence, recurrence_ref
-from fairseq_sru.ops.recurrence import COMPILED
+from fairseq_sru.ops.extension import COMPILED
 from fairseq_sru.ops.reference import state_dtype
 
 OPTIONS = [

@@ -26,8 +26,8 @@ from fairseq_sru.convert.language_model import (
     to_reference,
 )
 from fairseq_sru.models.language_model import SRULanguageModel
-from fairseq_sru.models.sru_lm_config import SRULMConfig
-from fairseq_sru.models.sru_lm_presets import PRESETS
+from fairseq_sru.models.lm_config import SRU_PRESETS as PRESETS
+from fairseq_sru.models.lm_config import SRULMConfig
 from fairseq_sru.modules import SRU
 from fairseq_sru.state import StreamMemory
 
@@ -206,9 +206,9 @@ def test_decoding_keeps_cells_in_float32(dtype):
     stack = SRU(6, 8, 2).to(dtype).eval()
     x = torch.randn(5, 3, 6, dtype=dtype)
     state = stack.start(3)
-    h = torch.cat([stack.step(x[:1], state), stack.step(x[1:], state)])
-    assert state.length == 5 and state.cells.shape == (2, 3, 8)
-    assert state.cells.dtype == torch.float32
+    h = torch.cat([stack.step(x[:1], state)[0], stack.step(x[1:], state)[0]])
+    assert state.length == 5 and [c.shape for c in state.cells] == [(3, 8)] * 2
+    assert all(c.dtype == torch.float32 for c in state.cells)
     torch.testing.assert_close(h, stack(x)[0])
 
 

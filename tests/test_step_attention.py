@@ -5,7 +5,7 @@ import torch
 
 from fairseq_sru.ops import step_attention
 from fairseq_sru.ops.attention import additive, attention
-from fairseq_sru.ops.recurrence import COMPILED
+from fairseq_sru.ops.extension import COMPILED
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="fairseq_sru_ext is not built")
 

@@ -17,9 +17,9 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import eval_lm as fairseq_eval_lm
 from fairseq_cli import train as fairseq_train
 
-from fairseq_sru.byte_tokens import ByteTokens
 from fairseq_sru.errors import UsageError
 from fairseq_sru.state import StreamMemory
+from fairseq_sru.tasks.byte_tokens import ByteTokens
 from fairseq_sru.tasks.streams import StreamBatchIterator, Streams, Text
 
 PAD, EOS = 1, 2

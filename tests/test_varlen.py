@@ -3,6 +3,8 @@
 The kernel needs a GPU; here a loop takes its place (tests/test_gpu.py has the kernel itself).
 """
 
+import importlib
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -11,6 +13,8 @@ from fairseq_sru.modules import SRUpp
 from fairseq_sru.ops import attention, attention_mask, varlen
 from fairseq_sru.ops.attention import attention_packing
 from fairseq_sru.ops.varlen import Packing
+
+attention_module = importlib.import_module("fairseq_sru.ops.attention")
 
 
 def loop(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size):
@@ -34,7 +38,7 @@ def loop(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size):
 @pytest.fixture
 def kernel(monkeypatch):
     monkeypatch.setattr(varlen, "varlen_attn", loop)
-    monkeypatch.setattr("fairseq_sru.modules.srupp.suits_varlen", lambda *inputs: True)
+    monkeypatch.setattr(attention_module, "suits_varlen", lambda *inputs: True)
 
 
 def padding(length, batch, kind):
@@ -91,8 +95,9 @@ def test_equals_the_mask(kernel, kind, context_kind, heads, causal):
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_a_padded_stack_builds_no_mask(kernel, bidirectional, checkpoint, monkeypatch):
     torch.manual_seed(0)
-    stack = SRUpp(6, 8, 4, 3, attention="1,3", num_heads=2, alpha=0.7, bidirectional=bidirectional,
-                  checkpoint=checkpoint, project_input=True).double()
+    stack = SRUpp(
+        6, 8, 4, 3, attention="1,3", num_heads=2, alpha_init=0.7, bidirectional=bidirectional,
+        checkpoint_activations=checkpoint, project_input=True).double()
     x = torch.randn(7, 3, 6, dtype=torch.float64, requires_grad=True)
     context = torch.randn(5, 3, stack.output_size, dtype=torch.float64, requires_grad=True)
     pad, context_pad = padding(7, 3, "right"), padding(5, 3, "left")
@@ -103,9 +108,9 @@ def test_a_padded_stack_builds_no_mask(kernel, bidirectional, checkpoint, monkey
         return out.h, *torch.autograd.grad(out.h.square().sum(), leaves)
 
     with monkeypatch.context() as no_mask:
-        no_mask.setattr("fairseq_sru.modules.srupp.attention_mask", None)
+        no_mask.setattr(attention_module, "attention_mask", None)
         packed = out_and_gradients()
-    monkeypatch.setattr("fairseq_sru.modules.srupp.suits_varlen", lambda *inputs: False)
+    monkeypatch.setattr(attention_module, "suits_varlen", lambda *inputs: False)
     for actual, expected in zip(packed, out_and_gradients()):
         torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
 
@@ -114,11 +119,11 @@ def test_a_padded_stack_builds_no_mask(kernel, bidirectional, checkpoint, monkey
     {"window": 2}, {"mask": torch.rand(7, 12, generator=torch.Generator().manual_seed(1)) < 0.8}])
 def test_other_restrictions_take_a_mask(kernel, options, monkeypatch):
     torch.manual_seed(0)
-    stack = SRUpp(6, 8, 4, 2, alpha=0.7, project_input=True).double()
+    stack = SRUpp(6, 8, 4, 2, alpha_init=0.7, project_input=True).double()
     x, context = (torch.randn(n, 3, size).double() for n, size in ((7, 6), (5, 8)))
     inputs = dict(pad=padding(7, 3, "right"), context=context, causal=True, **options)
     packed = stack(x, **inputs).h
-    monkeypatch.setattr("fairseq_sru.modules.srupp.suits_varlen", lambda *inputs: False)
+    monkeypatch.setattr(attention_module, "suits_varlen", lambda *inputs: False)
     assert torch.equal(packed, stack(x, **inputs).h)
 
 
@@ -158,8 +163,8 @@ def test_keys_are_context_and_current(length, monkeypatch):
     """What the stack asks about."""
     asked = []
     monkeypatch.setattr(
-        "fairseq_sru.modules.srupp.suits_varlen", lambda *inputs: asked.append(inputs[1:]))
-    stack = SRUpp(6, 8, 4, 2, num_heads=2, attn_dropout=0.3, project_input=True)
+        attention_module, "suits_varlen", lambda *inputs: asked.append(inputs[1:]))
+    stack = SRUpp(6, 8, 4, 2, num_heads=2, attention_dropout=0.3, project_input=True)
     x, context = torch.randn(7, 3, 6), torch.randn(length, 3, 8)
     stack(x, pad=padding(7, 3, "right"), context=context, need_weights=True)
     stack.eval()(x, pad=padding(7, 3, "right"), context=context)

@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from fairseq_sru.convert.check import check_folder
 from fairseq_sru.convert.layout import ConversionError
+from fairseq_sru.convert.recorded import check_folder
 
 
 def main() -> int:

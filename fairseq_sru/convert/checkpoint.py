@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from fairseq import options
@@ -21,11 +22,10 @@ from fairseq_sru.convert.language_model import (
 )
 from fairseq_sru.convert.layout import ConversionError
 from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
-from fairseq_sru.models.lm_config import SRUppLMConfig
-from fairseq_sru.models.sru_lm_config import SRULMConfig
+from fairseq_sru.models.lm_config import SRULMConfig, SRUppLMConfig
 from fairseq_sru.tasks import StreamLanguageModelingTask
 
-MODELS = {
+MODELS: dict[str, tuple[Any, Any]] = {
     "srupp_lm": (SRUppLanguageModel, SRUppLMConfig),
     "sru_lm": (SRULanguageModel, SRULMConfig),
 }
@@ -97,7 +97,7 @@ def _save(
     args = options.parse_args_and_arch(options.get_training_parser(), command)
     full = convert_namespace_to_omegaconf(args)
     task = StreamLanguageModelingTask(full.task, dictionary)
-    container = OmegaConf.to_container(full, resolve=True, enum_to_str=True)
+    container: Any = OmegaConf.to_container(full, resolve=True, enum_to_str=True)
     own = {field.name: getattr(cfg, field.name) for field in fields(cfg)}
     container["model"].update(own, _name=name, layer_norm=str(cfg.layer_norm))
     torch.save({

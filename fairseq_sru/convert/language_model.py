@@ -27,9 +27,8 @@ from fairseq_sru.convert.layout import (
     to_theirs,
 )
 from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
-from fairseq_sru.models.lm_config import SRUppLMConfig
-from fairseq_sru.models.sru_lm_config import SRULMConfig
-from fairseq_sru.modules.sru import highway_scale
+from fairseq_sru.models.lm_config import SRULMConfig, SRUppLMConfig
+from fairseq_sru.modules.recurrence import highway_scale
 
 LanguageModel = Union[SRULanguageModel, SRUppLanguageModel]
 SPECIAL = {"<eos>": "</s>", "<S>": "</s>", "<UNK>": "<unk>"}  # theirs -> fairseq's
@@ -55,9 +54,8 @@ class Vocabulary(NamedTuple):
         names = [SPECIAL.get(word, word) for word in words]
         wrong = sorted({repr(name) for name in names if name.split() != [name]})
         wrong += sorted(repr(name) for name, times in Counter(names).items() if times > 1)
-        new = dictionary is None
-        dictionary = Dictionary() if new else dictionary
-        if new:
+        if dictionary is None:
+            dictionary = Dictionary()
             for name in names:
                 if name not in dictionary:
                     dictionary.add_symbol(name)

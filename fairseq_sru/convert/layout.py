@@ -6,12 +6,14 @@ reset, highway; ours are block by block, in the order forget, reset, candidate, 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Callable, Iterator, Mapping, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fairseq_sru.modules import SRU, SRULayer, SRUpp, SRUppLayer
+from fairseq_sru.modules.recurrence import Recurrence
 
 
 class ConversionError(ValueError):
@@ -50,7 +52,7 @@ def _blocks_to_theirs(rows: Tensor, num_blocks: int) -> Tensor:
 SAME = Layout(lambda t: t, lambda t: t)
 PAIR = Layout(lambda t: t.view(2, -1), lambda t: t.reshape(-1))
 BLOCKS = {
-    k: Layout(lambda t, k=k: blocks_to_ours(t, k), lambda t, k=k: _blocks_to_theirs(t, k))
+    k: Layout(partial(blocks_to_ours, num_blocks=k), partial(_blocks_to_theirs, num_blocks=k))
     for k in (3, 4)
 }
 
@@ -152,7 +154,7 @@ def load_stack(stack: SRU | SRUpp, state: Mapping[str, Tensor]) -> None:
         read_scale(recurrence, name, state[name])
 
 
-def read_scale(recurrence, name: str, scale_x: Tensor) -> None:
+def read_scale(recurrence: Recurrence, name: str, scale_x: Tensor) -> None:
     """Take over the factor of the highway input, which the reference stores as a buffer."""
     scale = float(scale_x)
     if recurrence.scale == 1.0 and scale != 1.0:

@@ -22,7 +22,7 @@ REQUIRED = {"SRU": {"input_size", "hidden_size"},
 INERT = {"nn_rnn_compatible_return", "weight_c_init", "amp_recurrence_fp16", "rnn_dropout"}
 
 
-def build_stack(kind: str, options: dict[str, Any]) -> SRU | SRUpp:
+def build_stack(kind: str | None, options: dict[str, Any]) -> SRU | SRUpp:
     """Our counterpart of the reference's ``kind(**options)``, with fresh parameters.
 
     Raises:
@@ -55,8 +55,8 @@ def build_stack(kind: str, options: dict[str, Any]) -> SRU | SRUpp:
             o["proj_size"],
             attention=_attention(o["attention_every_n_layers"], o["attention_last_n_layers"]),
             num_heads=o["num_heads"],
-            attn_dropout=o["attn_dropout"],
-            attn_layer_norm=o["attn_layer_norm"],
+            attention_dropout=o["attn_dropout"],
+            attention_norm=o["attn_layer_norm"],
             **shared,
         )
     stack = SRU(

@@ -1,36 +1,72 @@
-"""Options of SRU++ layers and of the translation model."""
+"""Options of layers and of the translation model, and its presets."""
+
+# fairseq reads the types of the fields, so no annotation here may be a string
 
 from dataclasses import dataclass, field
+from typing import Dict, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+
+from fairseq_sru.registry import Preset
 
 LAYER_NORM_CHOICES = ChoiceEnum(["none", "pre", "post"])
 ATTENTION_HELP = "layers that attend: all, none, every:K, last:N, or numbers from 1 such as 3,6"
 
 
 @dataclass
-class StackConfig(FairseqDataclass):
-    """What the SRU++ layers of all models share."""
+class LayerConfig(FairseqDataclass):
+    """Options that SRU and SRU++ layers share. Each has the name that it has in
+    ``fairseq_sru.modules``; a switch ``no_x`` is x=False there."""
 
-    num_heads: int = field(default=1, metadata={"help": "attention heads; divides --proj-size"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout of the recurrence"})
+    layer_norm: LAYER_NORM_CHOICES = field(
+        default="none", metadata={"help": "layer norm of whole layers"}
+    )
+    highway_bias: float = field(default=-2.0, metadata={"help": "start value of b_r"})
+    checkpoint_activations: bool = field(
+        default=False,
+        metadata={"help": "keep only the layers' inputs for the backward pass, and compute the "
+                          "rest anew: less memory, a third more time"},
+    )
+
+
+@dataclass
+class SRULayerConfig(LayerConfig):
+    """Options of SRU layers."""
+
+    no_weight_c: bool = field(
+        default=False,
+        metadata={"help": "gates do not read c: with the highway, QRNN of width 1"},
+    )
+    no_rescale: bool = field(
+        default=False,
+        metadata={"help": "do not scale the highway input by sqrt(1 + 2 exp(b_r))"},
+    )
+    no_highway: bool = field(default=False, metadata={"help": "h = r * c"})
+    project_input: bool = field(
+        default=False,
+        metadata={"help": "map embeddings to --hidden-size before the first layer; by default, if "
+                          "the sizes differ, its highway input is computed from them"},
+    )
+
+
+@dataclass
+class SRUppLayerConfig(LayerConfig):
+    """Options of SRU++ layers."""
+
     dropout: float = field(
         default=0.1, metadata={"help": "dropout of Wo's input and of the recurrence"}
     )
+    num_heads: int = field(default=1, metadata={"help": "attention heads; divides --proj-size"})
+    attention_dropout: Optional[float] = field(
+        default=0.0, metadata={"help": "dropout of attention weights"}
+    )
     alpha_init: float = field(default=0.0, metadata={"help": "start value of alpha"})
-    highway_bias: float = field(default=-2.0, metadata={"help": "start value of b_r"})
     rescale: bool = field(
         default=False, metadata={"help": "scale the highway input by sqrt(1 + 2 exp(b_r))"}
     )
     no_attention_norm: bool = field(
         default=False, metadata={"help": "no layer norm before Wo"}
-    )
-    layer_norm: LAYER_NORM_CHOICES = field(
-        default="none", metadata={"help": "layer norm of whole layers"}
-    )
-    checkpoint_activations: bool = field(
-        default=False,
-        metadata={"help": "keep only the layers' inputs for the backward pass, and compute the "
-                          "rest anew: less memory, a third more time"},
     )
     srupp_compile: bool = field(
         default=False,
@@ -39,7 +75,7 @@ class StackConfig(FairseqDataclass):
 
 
 @dataclass
-class SRUppConfig(StackConfig):
+class SRUppConfig(SRUppLayerConfig):
     """Sizes default to those of the paper's IWSLT'14 model (table 8)."""
 
     embed_dim: int = field(default=256, metadata={"help": "embedding size"})
@@ -59,7 +95,6 @@ class SRUppConfig(StackConfig):
         metadata={"help": "hand the encoder's output to the decoder without layer norm, as in the "
                           "paper's equation; alignment is learnt far more slowly"},
     )
-    attention_dropout: float = field(default=0.0, metadata={"help": "dropout of attention weights"})
     embedding_dropout: float = field(default=0.0, metadata={"help": "dropout of the embeddings"})
     output_dropout: float = field(
         default=0.0, metadata={"help": "dropout of the last layer's output"}
@@ -79,3 +114,54 @@ class SRUppConfig(StackConfig):
     max_target_positions: int = field(
         default=100000, metadata={"help": "longest target; the model itself has no limit"}
     )
+
+
+PRESETS: Dict[str, Preset] = {
+    # SRU++ paper, table 8; 21k types in all
+    "srupp_iwslt": Preset(10_500, share_decoder_input_output_embed=True),
+    "srupp_iwslt_k2": Preset(
+        10_500,
+        share_decoder_input_output_embed=True,
+        encoder_attention="every:2",
+        decoder_attention="every:2",
+    ),
+    # small ones, found by experiment: examples/multi30k/RESULTS.md, examples/demo
+    "srupp_multi30k": Preset(
+        8_000,
+        embed_dim=128,
+        hidden_size=256,
+        proj_size=112,
+        num_heads=4,
+        encoder_layers=4,
+        decoder_layers=4,
+        share_all_embeddings=True,
+        dropout=0.25,
+        embedding_dropout=0.2,
+        output_dropout=0.1,
+        alpha_init=1.0,
+        highway_bias=-1.0,
+    ),
+    "srupp_demo": Preset(
+        2_000,
+        embed_dim=128,
+        hidden_size=256,
+        proj_size=64,
+        num_heads=4,
+        encoder_layers=2,
+        decoder_layers=2,
+        share_all_embeddings=True,
+        dropout=0.1,
+        alpha_init=1.0,
+        highway_bias=-1.0,
+    ),
+    "srupp_tiny": Preset(
+        24,
+        embed_dim=16,
+        hidden_size=32,
+        proj_size=8,
+        num_heads=2,
+        encoder_layers=2,
+        decoder_layers=2,
+        alpha_init=1.0,
+    ),
+}

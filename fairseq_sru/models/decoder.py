@@ -11,9 +11,9 @@ from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
 
 from fairseq_sru.models.config import SRUppConfig
+from fairseq_sru.models.embedding import draw_embedding
 from fairseq_sru.models.encoder import EncoderOut, expand, source
-from fairseq_sru.models.stack import build_stack
-from fairseq_sru.modules.placement import attention_layers
+from fairseq_sru.models.stack import build_srupp
 from fairseq_sru.ops import Linear, dropout
 from fairseq_sru.state import DecodingState
 
@@ -33,15 +33,13 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         embed_tokens: nn.Embedding,
     ) -> None:
         super().__init__(dictionary)
+        self.padding_idx = dictionary.pad()
         self.embed_tokens = embed_tokens
         self.embed_scale = math.sqrt(cfg.embed_dim) if cfg.scale_embeddings else 1.0
         self.embedding_dropout = cfg.embedding_dropout
         self.output_dropout = cfg.output_dropout
         self.max_target_positions = cfg.max_target_positions
-        self.stack = build_stack(
-            cfg, cfg.embed_dim, cfg.decoder_layers, cfg.decoder_attention, cfg.attention_dropout)
-        attending = attention_layers(cfg.decoder_attention, cfg.decoder_layers)
-        self.alignment_layer = max(attending) - 1 if attending else None
+        self.stack = build_srupp(cfg, cfg.embed_dim, cfg.decoder_layers, cfg.decoder_attention)
         self.need_attention = False
         self.feature_proj = None
         if self.stack.output_size != cfg.embed_dim:
@@ -51,16 +49,15 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
             self.output_projection.weight = embed_tokens.weight
         else:
-            bound = math.sqrt(3.0 / cfg.embed_dim)
-            nn.init.uniform_(self.output_projection.weight, -bound, bound)
+            draw_embedding(self.output_projection.weight, cfg.embed_dim)
 
     def forward(
         self,
         prev_output_tokens: Tensor,
-        encoder_out: EncoderOut | None = None,
+        encoder_out: EncoderOut,
         incremental_state: dict[str, Any] | None = None,
         features_only: bool = False,
-        **unused,
+        **unused: Any,
     ) -> DecoderOut:
         """Score the next token at every position.
 
@@ -80,9 +77,9 @@ class SRUppDecoder(FairseqIncrementalDecoder):
     def extract_features(
         self,
         prev_output_tokens: Tensor,
-        encoder_out: EncoderOut | None = None,
+        encoder_out: EncoderOut,
         incremental_state: dict[str, Any] | None = None,
-        **unused,
+        **unused: Any,
     ) -> DecoderOut:
         """As :meth:`forward`, without the output projection."""
         if incremental_state is None:
@@ -95,7 +92,7 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         x = dropout(x, self.output_dropout, self.training)
         return x, {"attn": None if weights is None else [weights]}
 
-    def output_layer(self, features: Tensor, **unused) -> Tensor:
+    def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
         """(B, T, embedding size) -> (B, T, vocabulary)"""
         return self.output_projection(features)
 
@@ -106,20 +103,17 @@ class SRUppDecoder(FairseqIncrementalDecoder):
     def _read_all(
         self, tokens: Tensor, encoder_out: EncoderOut
     ) -> tuple[Tensor, Tensor | None]:
-        pad = tokens.eq(self.embed_tokens.padding_idx).t()
+        pad = tokens.eq(self.padding_idx).t()
         context, context_pad = source(encoder_out)
         out = self.stack(
             self._embed(tokens), pad=pad, context=context, context_pad=context_pad, causal=True,
             need_weights=self.need_attention)
-        if not self._aligns:
-            return out.h, None
-        return out.h, out.weights[self.alignment_layer].mean(1)[..., : context.size(0)]
+        return out.h, self._alignment(out.weights, len(context))
 
     def _read_next(
         self, tokens: Tensor, encoder_out: EncoderOut, incremental_state: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
         state = self.get_incremental_state(incremental_state, "decoding")
-        context, context_pad = source(encoder_out)
         if state is None:
             state = self._start(tokens.size(0), encoder_out)
             self.set_incremental_state(incremental_state, "decoding", state)
@@ -128,9 +122,9 @@ class SRUppDecoder(FairseqIncrementalDecoder):
             x, weights = self.stack.step(
                 self._embed(tokens[:, t : t + 1]), state, self.need_attention)
             h.append(x)
-            if self._aligns:
-                weights = weights[self.alignment_layer].mean(1)[..., : context.size(0)]
-                attn.append(weights.reshape(tokens.size(0), 1, -1))
+            aligned = self._alignment(weights, len(encoder_out["encoder_out"][0]))
+            if aligned is not None:
+                attn.append(aligned.reshape(tokens.size(0), 1, -1))
         return torch.cat(h), torch.cat(attn, 1) if attn else None
 
     def _start(self, rows: int, encoder_out: EncoderOut) -> DecodingState:
@@ -142,9 +136,10 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         shared = not order or torch.equal(order[0], sentences.repeat_interleave(beam))
         return self.stack.start(rows, *source(encoder_out if shared else expand(encoder_out)))
 
-    @property
-    def _aligns(self) -> bool:
-        return self.need_attention and self.alignment_layer is not None
+    def _alignment(self, weights: list[Tensor | None], length: int) -> Tensor | None:
+        """The last attending layer's weights (N, H, T, slots) on the source, (N, T, length)."""
+        attending = [w for w in weights if w is not None]
+        return attending[-1].mean(1)[..., :length] if attending else None
 
     def reorder_incremental_state(
         self, incremental_state: dict[str, Any], new_order: Tensor
@@ -154,7 +149,7 @@ class SRUppDecoder(FairseqIncrementalDecoder):
         if state is not None:
             state.reorder(new_order)
 
-    def make_generation_fast_(self, need_attn: bool = False, **unused) -> None:
+    def make_generation_fast_(self, need_attn: bool = False, **unused: Any) -> None:
         """Called by fairseq before generation; ``need_attn`` is --print-alignment."""
         self.need_attention = need_attn
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List
+from typing import Any, Dict, List
 
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
 from fairseq_sru.models.config import SRUppConfig
-from fairseq_sru.models.stack import build_stack
+from fairseq_sru.models.stack import build_srupp
 from fairseq_sru.ops import dropout
 
 EncoderOut = Dict[str, List[Tensor]]
@@ -27,6 +27,7 @@ class SRUppEncoder(FairseqEncoder):
         self, cfg: SRUppConfig, dictionary: Dictionary, embed_tokens: nn.Embedding
     ) -> None:
         super().__init__(dictionary)
+        self.padding_idx = dictionary.pad()
         directions = 2 if cfg.encoder_bidirectional else 1
         if cfg.hidden_size % directions:
             raise ValueError(f"--encoder-bidirectional needs an even --hidden-size, "
@@ -35,15 +36,15 @@ class SRUppEncoder(FairseqEncoder):
         self.embed_scale = math.sqrt(cfg.embed_dim) if cfg.scale_embeddings else 1.0
         self.embedding_dropout = cfg.embedding_dropout
         self.max_source_positions = cfg.max_source_positions
-        self.stack = build_stack(
-            cfg, cfg.embed_dim, cfg.encoder_layers, cfg.encoder_attention, cfg.attention_dropout,
-            cfg.hidden_size // directions, cfg.encoder_bidirectional)
+        self.stack = build_srupp(
+            cfg, cfg.embed_dim, cfg.encoder_layers, cfg.encoder_attention,
+            hidden_size=cfg.hidden_size // directions, bidirectional=cfg.encoder_bidirectional)
         self.output_norm = (
             None if cfg.no_encoder_output_norm else nn.LayerNorm(self.stack.output_size)
         )
 
     def forward(
-        self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused
+        self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused: Any
     ) -> EncoderOut:
         """Encode a batch.
 
@@ -54,7 +55,7 @@ class SRUppEncoder(FairseqEncoder):
             encoder_out: [(S, B, D)]; encoder_padding_mask: [(B, S)] bool, True = padding, empty
             if nothing is padded; rows: empty, see :meth:`reorder_encoder_out`.
         """
-        pad = src_tokens.eq(self.embed_tokens.padding_idx)
+        pad = src_tokens.eq(self.padding_idx)
         padded = bool(pad.any()) if pad.device.type == "cpu" else True
         x = self.embed_tokens(src_tokens.t()) * self.embed_scale
         x = dropout(x, self.embedding_dropout, self.training)

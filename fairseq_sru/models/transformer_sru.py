@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from fairseq.data import Dictionary
 from fairseq.distributed import fsdp_wrap
 from fairseq.incremental_decoding_utils import FairseqIncrementalState
-from fairseq.models import register_model_architecture
 from fairseq.models.transformer import (
     TransformerConfig,
     TransformerDecoderBase,
@@ -30,9 +29,8 @@ from fairseq.modules.transformer_layer import (
 )
 from torch import Tensor, nn
 
-from fairseq_sru.compat import register_model
-from fairseq_sru.models.presets import fill_in
 from fairseq_sru.modules import SRULayer
+from fairseq_sru.registry import Preset, fill_in, register_architecture, register_model
 
 
 class SRUInside(FairseqIncrementalState, nn.Module):
@@ -47,6 +45,9 @@ class SRUInside(FairseqIncrementalState, nn.Module):
     Raises:
         ValueError: ``bidirectional`` with an odd size.
     """
+
+    get_incremental_state: Callable[..., Any]
+    set_incremental_state: Callable[..., Any]
 
     def __init__(
         self, input_size: int, size: int, dropout: float, bidirectional: bool = False
@@ -106,7 +107,7 @@ class TransformerSRUEncoderLayer(TransformerEncoderLayerBase):
 
     def forward(
         self, x: Tensor, encoder_padding_mask: Tensor | None, attn_mask: Tensor | None = None
-    ):
+    ) -> Any:
         """x (S, B, C), encoder_padding_mask (B, S) -> (S, B, C)"""
         with self.fc1.reading(encoder_padding_mask):
             return super().forward(x, encoder_padding_mask, attn_mask)
@@ -132,7 +133,7 @@ class TransformerSRUDecoderLayer(TransformerDecoderLayerBase):
         self_attn_padding_mask: Tensor | None = None,
         need_attn: bool = False,
         need_head_weights: bool = False,
-    ):
+    ) -> Any:
         """x (T, B, C), self_attn_padding_mask (B, T) -> (T, B, C), attention, None"""
         with self.fc1.reading(self_attn_padding_mask, incremental_state):
             return super().forward(
@@ -223,17 +224,18 @@ DEFAULTS: dict[str, Any] = dict(
 
 # Both of the paper: 32k word pieces shared by the languages, an output of its own, dropout
 # everywhere.
-WMT = dict(encoder_layers=4, decoder_layers=4, dropout=0.1, attention_dropout=0.1,
-           sru_dropout=0.1, share_input_embeddings=True)
+WMT = dict(dropout=0.1, attention_dropout=0.1, share_input_embeddings=True)
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "transformer_sru": {},
+PRESETS: dict[str, Preset] = {
+    "transformer_sru": Preset(10_500),
     # SRU paper, table 3
-    "transformer_sru_wmt_en_de": WMT,
-    "transformer_sru_wmt_en_de_5": dict(
-        WMT, encoder_layers=5, decoder_layers=5, sru_dropout=0.2),
+    "transformer_sru_wmt_en_de": Preset(
+        32_000, **WMT, encoder_layers=4, decoder_layers=4, sru_dropout=0.1),
+    "transformer_sru_wmt_en_de_5": Preset(
+        32_000, **WMT, encoder_layers=5, decoder_layers=5, sru_dropout=0.2),
     # of the size of fairseq's transformer_iwslt_de_en
-    "transformer_sru_iwslt_de_en": dict(
+    "transformer_sru_iwslt_de_en": Preset(
+        10_500,
         encoder_layers=4,
         decoder_layers=4,
         encoder_ffn_embed_dim=1024,
@@ -245,7 +247,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         share_decoder_input_output_embed=True,
     ),
     # of the size of the Transformer in examples/multi30k
-    "transformer_sru_multi30k": dict(
+    "transformer_sru_multi30k": Preset(
+        8_000,
         encoder_layers=4,
         decoder_layers=4,
         encoder_embed_dim=128,
@@ -256,7 +259,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         dropout=0.2,
         share_all_embeddings=True,
     ),
-    "transformer_sru_tiny": dict(
+    "transformer_sru_tiny": Preset(
+        24,
         encoder_layers=2,
         decoder_layers=2,
         encoder_embed_dim=16,
@@ -267,13 +271,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def _register(name: str, values: dict[str, Any]) -> None:
+def _register(name: str, preset: Preset) -> None:
     def architecture(args: Namespace) -> None:
-        fill_in({**DEFAULTS, **values})(args)
+        fill_in({**DEFAULTS, **preset})(args)
         base_architecture(args)
 
-    register_model_architecture("transformer_sru", name)(architecture)
+    register_architecture("transformer_sru", name, preset, architecture)
 
 
-for _name, _values in PRESETS.items():
-    _register(_name, _values)
+for _name, _preset in PRESETS.items():
+    _register(_name, _preset)

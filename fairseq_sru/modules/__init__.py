@@ -1,7 +1,7 @@
 """Layers and stacks that work without fairseq."""
 
 from fairseq_sru.modules.sru import SRU, SRULayer
-from fairseq_sru.modules.srupp import SRUpp
-from fairseq_sru.modules.srupp_layer import SRUppLayer
+from fairseq_sru.modules.srupp import SRUpp, SRUppLayer
+from fairseq_sru.modules.stack import Stack, StackOutput
 
-__all__ = ["SRU", "SRULayer", "SRUpp", "SRUppLayer"]
+__all__ = ["SRU", "SRULayer", "SRUpp", "SRUppLayer", "Stack", "StackOutput"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
 from fairseq_sru.ops.dropout import dropout as apply_dropout
-from fairseq_sru.ops.varlen import Packing, varlen_attention
+from fairseq_sru.ops.varlen import Packing, suits_varlen, varlen_attention
 
 
 class Reach(NamedTuple):
@@ -80,6 +80,54 @@ def attention(
     return merge_heads(out), weights if need_weights else None
 
 
+def attention_reach(
+    x: Tensor,
+    head_size: int,
+    *,
+    pad: Tensor | None = None,
+    context_length: int = 0,
+    context_pad: Tensor | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> Reach:
+    """Who attends to whom in a stack that reads ``x``, for the fastest kernel that can do it.
+
+    With a mask only where no kernel does without.
+
+    Args:
+        x: (L, B, C), on the device and of the type of the queries.
+        pad, context_length, context_pad, causal, window: see :func:`attention_mask`.
+        mask: (L, S + L), bool (True = takes part) or float (added to the scores), besides these.
+        dropout: of the weights. need_weights: whether they are wanted.
+
+    Raises:
+        ValueError: ``window`` without ``causal``.
+    """
+    length = len(x)
+    if window is None and mask is None:
+        if pad is None and context_pad is None:
+            # On the CPU no kernel is causal after a context.
+            if causal and is_fused(x, head_size, dropout, need_weights) and (
+                    context_length == 0 or x.device.type != "cpu"):
+                return Reach(causal=True)
+        elif suits_varlen(x, head_size, context_length + length, dropout, need_weights):
+            packing = attention_packing(length, pad, context_length, context_pad)
+            return Reach(causal=causal, packing=packing)
+    whole = attention_mask(length, pad, context_length, context_pad, causal, window, x.device)
+    return Reach(_combine(whole, mask, x.dtype))
+
+
+def _combine(mask: Tensor | None, extra: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    if extra is None or mask is None:
+        return mask if extra is None else extra
+    if extra.dtype == torch.bool:
+        return mask & extra
+    return additive(mask, dtype) + extra
+
+
 def attention_mask(
     length: int,
     pad: Tensor | None = None,
@@ -143,12 +191,14 @@ def attention_packing(
 def fill_padding(
     length: int, pad: Tensor | None, context_length: int, context_pad: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """context_pad (S, B) and pad (L, B), all False for the one that is None."""
-    if pad is None:
-        pad = context_pad.new_zeros(length, context_pad.size(1))
-    if context_pad is None:
-        context_pad = pad.new_zeros(context_length, pad.size(1))
-    return context_pad, pad
+    """context_pad (S, B) and pad (L, B), all False for the one that is None; not both are."""
+    known = context_pad if pad is None else pad
+    assert known is not None
+    batch = known.size(1)
+    return (
+        known.new_zeros(context_length, batch) if context_pad is None else context_pad,
+        known.new_zeros(length, batch) if pad is None else pad,
+    )
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

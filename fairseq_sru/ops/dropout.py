@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_sru.ops.recurrence import COMPILED
-
-_KERNEL_TYPES = (torch.float32, torch.float64, torch.bfloat16)
+from fairseq_sru.ops.extension import COMPILED, fits_cpu_kernel
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
@@ -26,18 +24,9 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     """
     if not training or p == 0.0:
         return x
-    if not 0 < p < 1 or not _kernel_fits(x):
+    if not 0 < p < 1 or not fits_cpu_kernel(x):
         return F.dropout(x, p)
     return torch.ops.fairseq_sru.dropout(x, p, int(torch.randint(2**63 - 1, ())))
-
-
-def _kernel_fits(x: Tensor) -> bool:
-    return (
-        COMPILED
-        and x.device.type == "cpu"
-        and x.dtype in _KERNEL_TYPES
-        and not torch.compiler.is_compiling()
-    )
 
 
 if COMPILED:

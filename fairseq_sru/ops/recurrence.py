@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
+from fairseq_sru.ops.extension import COMPILED, STATES_EVERY, warn_uncompiled
 from fairseq_sru.ops.reference import recurrence_ref, state_dtype
-
-try:
-    import fairseq_sru_ext  # noqa: F401  (registers torch.ops.fairseq_sru)
-
-    COMPILED = True
-except ModuleNotFoundError as error:
-    if error.name != "fairseq_sru_ext":
-        raise
-    COMPILED = False
 
 
 def recurrence(
@@ -63,7 +53,7 @@ def recurrence(
     """
     _check(u, x, weight_c, bias, c0, pad, mask_c, bidirectional)
     if not COMPILED:
-        _warn_uncompiled()
+        warn_uncompiled()
         return recurrence_ref(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional)
     dtype = state_dtype(u.dtype)
     tensors = (
@@ -80,7 +70,16 @@ def recurrence(
     return h, c_last
 
 
-def _check(u, x, weight_c, bias, c0, pad, mask_c, bidirectional) -> None:
+def _check(
+    u: Tensor,
+    x: Tensor | None,
+    weight_c: Tensor | None,
+    bias: Tensor,
+    c0: Tensor | None,
+    pad: Tensor | None,
+    mask_c: Tensor | None,
+    bidirectional: bool,
+) -> None:
     if u.dim() != 4 or u.size(2) not in (3, 4):
         raise ValueError(f"u must be (L, B, 3 or 4, D), got {tuple(u.shape)}")
     if not u.is_floating_point():
@@ -110,27 +109,13 @@ def _check(u, x, weight_c, bias, c0, pad, mask_c, bidirectional) -> None:
         raise ValueError(f"pad must be bool (True = padding), got {pad.dtype}")
 
 
-_warned = False
-
-
-def _warn_uncompiled() -> None:
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(
-            "fairseq_sru_ext is not built: the recurrence runs as a slow Python loop; build it "
-            "with `pip install --no-build-isolation -e .` in the fairseq-sru checkout",
-            stacklevel=3,
-        )
-
-
 if COMPILED:
 
     @torch.library.register_fake("fairseq_sru::recurrence")
     def _(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional, save_c):
         length, batch, _, size = u.shape
         h = u.new_empty(length, batch, size)
-        kept = (length + 3) // 4 if u.device.type == "cuda" else length  # kStatesEvery
+        kept = -(-length // STATES_EVERY) if u.device.type == "cuda" else length
         c = u.new_empty((kept, batch, size) if save_c else (0,), dtype=state_dtype(u.dtype))
         return h, c.new_empty(batch, size), c
 

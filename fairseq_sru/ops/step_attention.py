@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from fairseq_sru.ops.attention import attention
-from fairseq_sru.ops.recurrence import COMPILED
-
-_KERNEL_TYPES = (torch.float32, torch.float64, torch.bfloat16)
+from fairseq_sru.ops.extension import COMPILED, fits_cpu_kernel
 
 
 def step_attention(
@@ -36,7 +34,7 @@ def step_attention(
 
     Source: SRU++ paper section 3.
     """
-    if COMPILED and not need_weights and _kernel_fits(q):
+    if not need_weights and _kernel_fits(q):
         y = torch.ops.fairseq_sru.step_attention(
             q[0], keys_values, mask.flatten(0, 2), float(alpha), num_heads)
         return y.unsqueeze(0), None
@@ -50,11 +48,9 @@ def step_attention(
 
 def _kernel_fits(q: Tensor) -> bool:
     return (
-        q.device.type == "cpu"
-        and q.dtype in _KERNEL_TYPES
+        fits_cpu_kernel(q)
         and q.is_contiguous()
         and not (torch.is_grad_enabled() and q.requires_grad)
-        and not torch.compiler.is_compiling()
     )
 
 

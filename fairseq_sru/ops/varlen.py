@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # PyTorch before 2.10
-    varlen_attn = None
+    varlen_attn = None  # type: ignore[assignment]
 
 #: whether PyTorch has the kernel as it is from 2.11 on
 HAS_KERNEL = varlen_attn is not None and "window_size" in inspect.signature(varlen_attn).parameters
@@ -67,7 +67,7 @@ def varlen_attention(
     Source: SRU++ paper section 3.
     """
     heads = (num_heads, q.size(-1) // num_heads)
-    packed = varlen_attn(
+    packed: Any = varlen_attn(
         _reorder(q, queries).unflatten(-1, heads),
         _reorder(k, keys).unflatten(-1, heads),
         _reorder(v, keys).unflatten(-1, heads),
@@ -104,12 +104,12 @@ class Reorder(torch.autograd.Function):
     a copy, where indexing's own gradient adds up."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(inverse)
         return x.index_select(0, order)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (inverse,) = ctx.saved_tensors
         return grad.index_select(0, inverse), None, None
 

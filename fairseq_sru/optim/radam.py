@@ -3,9 +3,9 @@
 import ast
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -37,7 +37,7 @@ class FairseqRAdam(FairseqOptimizer):
     supports_flat_params = True
     supports_memory_efficient_fp16 = True
 
-    def __init__(self, cfg: FairseqRAdamConfig, params):
+    def __init__(self, cfg: FairseqRAdamConfig, params: Any) -> None:
         super().__init__(cfg)
         # foreach is faster on CPUs too: 3 ms against 5 for 150 matrices of 64 x 64
         self._optimizer = RAdam(
@@ -47,7 +47,7 @@ class FairseqRAdam(FairseqOptimizer):
     @property
     def optimizer_config(self) -> Dict[str, Any]:
         """What a resumed run takes from its own command rather than from the checkpoint."""
-        lr = self.cfg.lr[0] if isinstance(self.cfg.lr, Collection) else self.cfg.lr
+        lr = self.cfg.lr[0] if isinstance(self.cfg.lr, Sequence) else self.cfg.lr
         return {
             "lr": lr,
             "betas": _pair(self.cfg.radam_betas),
@@ -103,8 +103,8 @@ class RAdam(torch.optim.RAdam):
         return loss
 
     def _step_fused(
-        self, group: Dict[str, Any], params: List[torch.nn.Parameter]
-    ) -> List[torch.nn.Parameter]:
+        self, group: Dict[str, Any], params: List[torch.Tensor]
+    ) -> List[torch.Tensor]:
         """Step the CPU parameters by PyTorch's fused AdamW and return the others.
 
         Once RAdam rectifies, its step is AdamW's with other factors.
@@ -114,7 +114,7 @@ class RAdam(torch.optim.RAdam):
         for p in params:
             if p.grad is not None and p.device.type == "cpu" and "step" in self.state.get(p, {}):
                 steps[int(self.state[p]["step"]) + 1].append(p)
-        done = set()
+        done: Set[int] = set()
         for step, same in steps.items():
             rectifier = _rectifier(step, beta2)
             if rectifier is None:
@@ -124,7 +124,7 @@ class RAdam(torch.optim.RAdam):
             torch._foreach_add_(counts, 1)
             torch._fused_adamw_(
                 same,
-                [p.grad for p in same],
+                [p.grad for p in same if p.grad is not None],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
                 [],

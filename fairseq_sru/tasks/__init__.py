@@ -1,8 +1,11 @@
-"""fairseq tasks: importing this registers them."""
+"""fairseq tasks: importing this repairs fairseq and registers them, tokens of bytes, optimizers."""
 
+from fairseq_sru import repairs
+
+repairs.apply()
+
+from fairseq_sru import optim  # noqa: F401
+from fairseq_sru.tasks import byte_tokens  # noqa: F401
 from fairseq_sru.tasks.language_modeling import StreamLanguageModelingTask
-from fairseq_sru.tasks.streams import gather_before_saving
-
-gather_before_saving()
 
 __all__ = ["StreamLanguageModelingTask"]

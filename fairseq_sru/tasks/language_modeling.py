@@ -10,8 +10,8 @@ from fairseq.data import Dictionary, data_utils
 from fairseq.logging import metrics
 from fairseq.tasks.language_modeling import LanguageModelingTask
 
-from fairseq_sru.compat import register_task
 from fairseq_sru.errors import UsageError
+from fairseq_sru.registry import register_task
 from fairseq_sru.state import StreamMemory
 from fairseq_sru.tasks.stream_config import StreamLanguageModelingConfig
 from fairseq_sru.tasks.streams import StreamBatchIterator, Streams, Text
@@ -26,11 +26,13 @@ class StreamLanguageModelingTask(LanguageModelingTask):
     """
 
     @classmethod
-    def setup_task(cls, args: Any, **kwargs) -> StreamLanguageModelingTask:
+    def setup_task(cls, args: Any, **kwargs: Any) -> StreamLanguageModelingTask:
         folder = utils.split_paths(args.data)[0]
         return cls(args, Dictionary.load(os.path.join(folder, "dict.txt")))
 
-    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+    def load_dataset(
+        self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any
+    ) -> None:
         """Load the lines of a split.
 
         Raises:
@@ -56,7 +58,7 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         epoch: int = 1,
         data_buffer_size: int = 0,
         skip_remainder_batch: bool = False,
-        **others,
+        **others: Any,
     ) -> Any:
         """Segments of ``max_sentences`` streams, or of as many as ``max_tokens`` has room for."""
         if not isinstance(dataset, Text):  # sentences to continue, in fairseq-interactive
@@ -68,7 +70,7 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         segment = train_segment if dataset.training else self._or_train(self.args.eval_segment)
         streams = Streams(
             dataset,
-            max_sentences or max(1, max_tokens // segment),
+            max_sentences or max(1, (max_tokens or 0) // segment),
             segment,
             self.dictionary.pad(),
             self.dictionary.eos(),
@@ -93,7 +95,7 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         batch_size: int | None = None,
         context_window: int = 0,
         max_positions: int | None = None,
-        **others,
+        **others: Any,
     ) -> Any:
         """For fairseq-eval-lm: one stream, or --batch-size of them.
 

@@ -7,13 +7,11 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 import torch.distributed
-from fairseq import checkpoint_utils
 from fairseq.data import FairseqDataset
 from fairseq.data.iterators import CountingIterator, EpochBatchIterator
 from fairseq.distributed import utils as distributed_utils
 from torch import Tensor
 
-from fairseq_sru.compat import patch
 from fairseq_sru.errors import UsageError
 from fairseq_sru.state import StreamMemory, StreamState
 
@@ -149,7 +147,12 @@ class StreamBatchIterator(EpochBatchIterator):
     """
 
     def __init__(
-        self, streams: Streams, memory: StreamMemory, num_shards: int = 1, shard: int = 0, **others
+        self,
+        streams: Streams,
+        memory: StreamMemory,
+        num_shards: int = 1,
+        shard: int = 0,
+        **others: Any,
     ) -> None:
         super().__init__(
             streams,
@@ -175,13 +178,11 @@ class StreamBatchIterator(EpochBatchIterator):
 
     def gather(self) -> None:
         """Bring the states of all processes together for the next :meth:`state_dict`."""
-        if self.end_of_epoch():
+        if self.processes == 1 or self.end_of_epoch():
             return
-        state = self._cur_epoch_itr.memory.after
-        cells = _all_gather(state.cells)
-        inputs = [x if x is None else _all_gather(x) for x in state.inputs]
+        everywhere = self._cur_epoch_itr.memory.after.map(_all_gather)
         self._gathered = [
-            StreamState(cells[process], [x if x is None else x[process] for x in inputs])
+            everywhere.map(lambda tensors, process=process: tensors[process])
             for process in range(self.processes)
         ]
 
@@ -189,8 +190,7 @@ class StreamBatchIterator(EpochBatchIterator):
         state = super().state_dict()
         if state["iterations_in_epoch"] > 0:
             states = self._gathered or [self._cur_epoch_itr.memory.after]
-            states = [s.to(torch.device("cpu")) for s in states]
-            state["streams"] = [{"cells": s.cells, "inputs": s.inputs} for s in states]
+            state["streams"] = [s.to(torch.device("cpu")).as_dict() for s in states]
         self._gathered = None
         return state
 
@@ -219,17 +219,3 @@ def _all_gather(tensor: Tensor) -> list[Tensor]:
     tensors = [torch.empty_like(tensor) for _ in range(distributed_utils.get_world_size(group))]
     torch.distributed.all_gather(tensors, tensor, group)
     return [t.cpu() for t in tensors]
-
-
-def gather_before_saving() -> None:
-    """fairseq asks the first process alone for the state of its iterator."""
-
-    def build(original):
-        def save_checkpoint(cfg, trainer, epoch_itr, val_loss):
-            if isinstance(epoch_itr, StreamBatchIterator) and epoch_itr.processes > 1:
-                epoch_itr.gather()
-            return original(cfg, trainer, epoch_itr, val_loss)
-
-        return save_checkpoint
-
-    patch(checkpoint_utils, "save_checkpoint", build)

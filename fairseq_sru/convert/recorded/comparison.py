@@ -52,10 +52,11 @@ class Comparison:
         self, name: str, ours: Tensor | None, theirs: Tensor | None, undefined: Tensor | None = None
     ) -> None:
         """Compare; None counts as zeros. Where ``undefined`` theirs may be NaN, ours may not."""
-        if theirs is None and ours is None:
+        given = theirs if ours is None else ours
+        if given is None:
             return
-        ours = torch.zeros_like(theirs) if ours is None else ours.detach()
-        theirs = torch.zeros_like(ours) if theirs is None else theirs
+        ours = torch.zeros_like(given) if ours is None else ours.detach()
+        theirs = torch.zeros_like(given) if theirs is None else theirs
         if ours.shape != theirs.shape:
             raise ConversionError(f"{name} is {tuple(theirs.shape)}, ours {tuple(ours.shape)}")
         if undefined is not None:

@@ -8,21 +8,21 @@ reachable as ``__wrapped__`` of its replacement.
 from __future__ import annotations
 
 import argparse
-import functools
 import inspect
 import sys
 import types
 import warnings
-from typing import Any, Callable
 
 import numpy as np
 import torch
-from fairseq import models, options, tasks
+from fairseq import models, options
 from fairseq.data import bucket_pad_length_dataset, data_utils
 from fairseq.optim import AMPOptimizer
 from fairseq.scoring import bleu
 from fairseq.tasks import FairseqTask
 from omegaconf import OmegaConf, open_dict
+
+from fairseq_sru.repairs.patching import patch
 
 
 def apply() -> None:
@@ -37,16 +37,6 @@ def apply() -> None:
     repair_amp_step()
     repair_sentence_bleu()
     silence_known_warnings()
-
-
-def patch(owner: Any, name: str, build: Callable[[Callable], Callable]) -> None:
-    """Replace ``owner.name`` by ``build(original)``, once for each ``build``."""
-    original = getattr(owner, name)
-    repairs = getattr(original, "_repairs", ())
-    if build.__qualname__ not in repairs:
-        patched = functools.wraps(original)(build(original))
-        patched._repairs = (*repairs, build.__qualname__)
-        setattr(owner, name, patched)
 
 
 def allow_checkpoint_types() -> None:
@@ -67,7 +57,7 @@ def allow_checkpoint_types() -> None:
 def restore_numpy_long() -> None:
     """numpy 2 has no ``np.compat.long`` (eos sample breaking, batch buckets)."""
     if not hasattr(np, "compat"):
-        np.compat = types.SimpleNamespace(long=int)
+        setattr(np, "compat", types.SimpleNamespace(long=int))  # noqa: B010
 
 
 def repair_buckets() -> None:
@@ -215,29 +205,3 @@ def silence_known_warnings() -> None:
         r"torch\.cuda\.amp\.GradScaler is enabled, but CUDA is not",
     ):
         warnings.filterwarnings("ignore", message)
-
-
-def register_model(name: str, dataclass: Any = None) -> Callable[[type], type]:
-    """fairseq's decorator, which returns the older class in silence when ``name`` is taken.
-
-    Raises:
-        ValueError: ``name`` is taken.
-    """
-    return _register(models.register_model, models.MODEL_REGISTRY, "model", name, dataclass)
-
-
-def register_task(name: str, dataclass: Any = None) -> Callable[[type], type]:
-    """fairseq's decorator, which returns the older class in silence when ``name`` is taken.
-
-    Raises:
-        ValueError: ``name`` is taken.
-    """
-    return _register(tasks.register_task, tasks.TASK_REGISTRY, "task", name, dataclass)
-
-
-def _register(register, registry, kind, name, dataclass):
-    if name in registry:
-        owner = f"{registry[name].__module__}.{registry[name].__qualname__}"
-        raise ValueError(f"{kind} {name!r} is already registered by {owner}: is fairseq_sru or "
-                         "another --user-dir loaded twice?")
-    return register(name, dataclass=dataclass)

@@ -9,7 +9,6 @@ from typing import Any, Iterator
 import torch
 from torch import Tensor
 
-from fairseq_sru.convert.comparison import Comparison, Result, leave_memory_unnormalised
 from fairseq_sru.convert.layout import (
     ConversionError,
     blocks_to_ours,
@@ -18,7 +17,8 @@ from fairseq_sru.convert.layout import (
     to_theirs,
 )
 from fairseq_sru.convert.options import build_stack
-from fairseq_sru.convert.tape import replay
+from fairseq_sru.convert.recorded.comparison import Comparison, Result, leave_memory_unnormalised
+from fairseq_sru.convert.recorded.tape import replay
 from fairseq_sru.modules import SRU, SRUpp
 from fairseq_sru.ops import recurrence, recurrence_tanh
 
@@ -59,7 +59,7 @@ def check_case(case: dict[str, Any]) -> Comparison:
     if "chunks" in case:
         return _check_chunks(case)
     if "train_steps" in case or "nll" in case:
-        from fairseq_sru.convert import check_lm  # which needs fairseq
+        from fairseq_sru.convert.recorded import check_lm  # which needs fairseq
 
         run = check_lm.check_language_model if "train_steps" in case else check_lm.check_adaptive
         return run(case)
@@ -197,20 +197,20 @@ def _compare_gradients(
 def _undefined_columns(stack: SRU | SRUpp, inputs: dict[str, Any]) -> Tensor:
     """(B,): some query of the sentence sees nothing, whose softmax is NaN in the reference."""
     length, batch = inputs["input"].shape[:2]
-    if isinstance(stack, SRU) or all(layer.kv_proj is None for layer in stack.layers):
+    if not stack.attends:
         return torch.zeros(batch, dtype=torch.bool)
-    hidden = []
+    parts = []
     memory = inputs["memory"][0] if inputs["memory"] is not None else None
     for part, pad in ((memory, inputs["memory_mask_pad"]), (inputs["input"], inputs["mask_pad"])):
         if part is not None:
-            hidden.append(torch.zeros(part.shape[:2]).bool() if pad is None else pad.bool())
-    hidden = torch.cat(hidden).t().unsqueeze(1).expand(-1, length, -1)  # (B, L, S + L)
+            parts.append(torch.zeros(part.shape[:2]).bool() if pad is None else pad.bool())
+    hidden = torch.cat(parts).t().unsqueeze(1).expand(-1, length, -1)  # (B, L, S + L)
     if inputs["attn_mask"] is not None:
         hidden = hidden | inputs["attn_mask"].isneginf()
     return hidden.all(-1).any(-1)
 
 
-def _put_norm_bias(layer: torch.nn.Module, h: Tensor, pad: Tensor) -> Tensor:
+def _put_norm_bias(layer: Any, h: Tensor, pad: Tensor) -> Tensor:
     if layer.post_norm is None:
         return h
     return torch.where(pad.unsqueeze(-1), layer.post_norm.bias, h)

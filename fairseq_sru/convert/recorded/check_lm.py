@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_sru.convert.comparison import Comparison, leave_memory_unnormalised
 from fairseq_sru.convert.language_model import (
     Vocabulary,
     entries,
@@ -19,6 +18,7 @@ from fairseq_sru.convert.language_model import (
     to_reference,
 )
 from fairseq_sru.convert.layout import export_stack, to_theirs
+from fairseq_sru.convert.recorded.comparison import Comparison, leave_memory_unnormalised
 from fairseq_sru.models.language_model import SRUppLanguageModel
 from fairseq_sru.modules import SRUpp
 from fairseq_sru.state import StreamMemory, StreamState
@@ -37,7 +37,7 @@ def check_language_model(case: Mapping[str, Any]) -> Comparison:
     """
     state = case["state_dict"]
     vocabulary = Vocabulary.read([f"w{i}" for i in range(len(state["embedding_layer.weight"]))])
-    settings = next((case[name] for name in SETTINGS if name in case), {})
+    settings: Mapping[str, Any] = next((case[name] for name in SETTINGS if name in case), {})
     heads = next((settings[name] for name in HEADS if name in settings), 1)
     model, _ = from_reference(state, vocabulary, heads)
     result = Comparison(state["embedding_layer.weight"].dtype)
@@ -62,7 +62,8 @@ def check_adaptive(case: Mapping[str, Any]) -> Comparison:
         known = PARAMETER.search(name)
         if known is not None:
             params[known[1]] = tensor
-    weights, biases = [], []
+    weights: list[Tensor] = []
+    biases: list[Tensor] = []
     while f"out_layers.{len(weights)}.weight" in params:
         weights.append(params[f"out_layers.{len(weights)}.weight"])
         biases.append(params[f"out_layers.{len(biases)}.bias"])
@@ -177,4 +178,5 @@ def _read(
         scores, _ = model.decoder(vocabulary.rows[x].t(), memory=memory)
     losses = F.cross_entropy(scores.flatten(0, 1), vocabulary.rows[y].t().flatten(),
                              reduction="none")
+    assert memory.after is not None
     return losses.view(scores.shape[:2]).t(), memory.after

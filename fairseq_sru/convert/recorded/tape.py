@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from typing import Any, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from fairseq_sru.convert.layout import ConversionError
-from fairseq_sru.modules import SRU, SRUpp
+from fairseq_sru.modules import SRU, SRULayer, SRUpp
 
 
 @contextmanager
@@ -48,20 +49,20 @@ def replay(
 
 
 def _layer_masks(
-    layer: nn.Module, tape: list[dict[str, Any]], shape: tuple[int, int], context_length: int,
+    layer: Any, tape: list[dict[str, Any]], shape: tuple[int, int], context_length: int,
     input_dropout: float,
 ) -> dict[str, Tensor]:
     """Take the masks of one layer off ``tape``, in the reference's order."""
     length, batch = shape
     first = getattr(layer, "q_proj", None) or getattr(layer, "in_proj", None) or layer.out_proj
-    wanted = [
+    wanted: list[tuple[str, float, tuple[int, ...]]] = [
         ("input", input_dropout, (batch, first.in_features)),
         ("recurrence", layer.recurrence.dropout, (batch, layer.recurrence.output_size)),
     ]
     if hasattr(layer, "q_proj"):
         if layer.kv_proj is not None:
             heads = (batch, layer.num_heads, length, context_length + length)
-            wanted.append(("weights", layer.attn_dropout, heads))
+            wanted.append(("weights", layer.attention_dropout, heads))
         wanted.append(("features", layer.dropout, (length, batch, layer.q_proj.out_features)))
     masks = {}
     for kind, p, size in wanted:
@@ -76,7 +77,7 @@ def _layer_masks(
     return masks
 
 
-def _multiply_input(layer: nn.Module, mask: Tensor):
+def _multiply_input(layer: SRULayer, mask: Tensor) -> RemovableHandle:
     first = layer.in_proj if layer.in_proj is not None else layer.out_proj
     return first.register_forward_pre_hook(lambda _, inputs: (inputs[0] * mask,))
 

@@ -1,0 +1,227 @@
+"""A stack of layers, whatever the layers: whole sequences at once, or token by token."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from fairseq_sru.ops import Linear
+from fairseq_sru.ops.attention import Reach, additive, attention_reach
+from fairseq_sru.state import DecodingState
+
+
+class StackOutput(NamedTuple):
+    """What :meth:`Stack.read` returns."""
+
+    h: Tensor  # (L, B, D)
+    c: Tensor  # (layers, B, D)
+    inputs: list[Tensor]  # the input of each layer, (L, B, input size): the next segment's memory
+    weights: list[Tensor | None]  # (B, H, L, S + L) of each layer, None unless asked for
+
+
+class Stack(nn.Module):
+    """Layers on top of each other.
+
+    A layer has ``forward(x, c0, pad) -> h, c``; one whose ``attends`` is true takes and returns
+    more, and has ``step``, ``start``, ``head_size`` and ``attention_dropout``: see
+    :class:`fairseq_sru.modules.SRUppLayer`.
+
+    Args:
+        input_size: size of the input and of the context.
+        hidden_size: d of every layer, per direction.
+        build_layer: called with the number of the layer, its input size and options.
+        bidirectional: of every layer.
+        project_input: if input_size is not D, map the input to D first (no bias).
+        checkpoint_activations: in training keep only the layers' inputs, and compute the rest anew
+            in the backward pass.
+        layer: options of every layer.
+
+    Raises:
+        ValueError: impossible sizes.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        build_layer: Callable[..., nn.Module],
+        *,
+        bidirectional: bool = False,
+        project_input: bool = False,
+        checkpoint_activations: bool = False,
+        **layer: Any,
+    ) -> None:
+        super().__init__()
+        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        self.input_size = input_size
+        self.output_size = hidden_size * (2 if bidirectional else 1)
+        self.checkpoint_activations = checkpoint_activations
+        self.input_proj = None
+        if project_input and input_size != self.output_size:
+            self.input_proj = Linear(input_size, self.output_size, bias=False)
+            nn.init.xavier_uniform_(self.input_proj.weight)
+            input_size = self.output_size
+        sizes = [input_size] + [self.output_size] * (num_layers - 1)
+        self.layers: Any = nn.ModuleList(
+            build_layer(i, size, bidirectional=bidirectional, **layer)
+            for i, size in enumerate(sizes))
+
+    @property
+    def attends(self) -> bool:
+        """Whether any layer does."""
+        return any(layer.attends for layer in self.layers)
+
+    def read(
+        self,
+        x: Tensor,
+        c0: Tensor | None = None,
+        pad: Tensor | None = None,
+        context: Tensor | Sequence[Tensor | None] | None = None,
+        context_pad: Tensor | None = None,
+        causal: bool = False,
+        window: int | None = None,
+        mask: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> StackOutput:
+        """Run the stack over whole sequences.
+
+        Args:
+            x: (L, B, input_size).
+            c0: (layers, B, D), the cell states before the first step, or None.
+            pad: (L, B) bool, True = padding.
+            context: what all layers (one tensor (S, B, D)) or each of them (a list, None where a
+                layer does not attend) attend to besides their input: the encoder's output, or the
+                memory of the last segment.
+            context_pad: (S, B) bool. causal, window: see
+                :func:`fairseq_sru.ops.attention_mask`.
+            mask: (L, S + L), bool (True = takes part) or float (added to the scores), besides
+                the others.
+            need_weights: also return the attention weights.
+
+        Raises:
+            ValueError: shapes do not fit.
+        """
+        check_input(x, self.input_size, c0, (len(self.layers), x.size(1), self.output_size), pad)
+        contexts = self._contexts(context)
+        context_length = next((c.size(0) for c in contexts if c is not None), 0)
+        if context_pad is not None and tuple(context_pad.shape) != (context_length, x.size(1)):
+            raise ValueError(f"context_pad must be {(context_length, x.size(1))}, "
+                             f"got {tuple(context_pad.shape)}")
+        reach = Reach()
+        first = next((layer for layer in self.layers if layer.attends), None)
+        if first is not None:  # all that attend have heads and dropout alike
+            reach = attention_reach(
+                x, first.head_size, pad=pad, context_length=context_length,
+                context_pad=context_pad, causal=causal, window=window, mask=mask,
+                dropout=first.attention_dropout if self.training else 0.0,
+                need_weights=need_weights)
+        if self.input_proj is not None:
+            x = self.input_proj(x)
+        inputs: list[Tensor] = []
+        cells: list[Tensor] = []
+        weights: list[Tensor | None] = []
+        for i, layer in enumerate(self.layers):
+            attention = {}
+            if layer.attends:
+                attention = dict(
+                    context=contexts[i], need_weights=need_weights, **reach._asdict())
+            inputs.append(x)
+            x, c, *w = self._run(layer, x, None if c0 is None else c0[i], pad, **attention)
+            cells.append(c)
+            weights.append(w[0] if w else None)
+        return StackOutput(x, torch.stack(cells), inputs, weights)
+
+    def start(
+        self,
+        rows: int,
+        context: Tensor | None = None,
+        context_pad: Tensor | None = None,
+        window: int | None = None,
+    ) -> DecodingState:
+        """State before the first token.
+
+        Args:
+            rows: R, hypotheses in all, a multiple of the number of sentences N.
+            context: (S, N, D), projected to keys and values here, once per sentence and layer.
+            context_pad: (S, N) bool.
+            window: see :func:`fairseq_sru.ops.attention_mask`; tokens out of reach are forgotten.
+
+        Raises:
+            ValueError: ``rows`` is not a multiple of N.
+        """
+        weight = self.layers[0].out_proj.weight
+        caches = [layer.start(rows, context) if layer.attends else None for layer in self.layers]
+        real = torch.ones(
+            (0, rows) if context is None else context.shape[:2], dtype=torch.bool,
+            device=weight.device)
+        mask = additive(real if context_pad is None else ~context_pad, weight.dtype)
+        return DecodingState(caches, mask.t(), rows, window)
+
+    def step(
+        self, x: Tensor, state: DecodingState, need_weights: bool = False
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Read the next token, or the next L where no layer attends. The state is advanced in
+        place.
+
+        Args:
+            x: (1 or L, R, input_size).
+
+        Returns:
+            h (1 or L, R, D), weights per layer (N, H, beam, slots) or None.
+
+        Raises:
+            ValueError: several tokens for layers that attend.
+        """
+        if len(x) != 1 and self.attends:
+            raise ValueError(f"layers that attend read one token a step, got {len(x)}")
+        for _ in range(len(x)):
+            mask = state.grow()
+        if self.input_proj is not None:
+            x = self.input_proj(x)
+        weights: list[Tensor | None] = []
+        for i, layer in enumerate(self.layers):
+            if layer.attends:
+                x, state.cells[i], w = layer.step(
+                    x, state.cells[i], state.caches[i], mask, need_weights)
+            else:
+                (x, state.cells[i], *_), w = layer(x, state.cells[i]), None
+            weights.append(w)
+        return x, weights
+
+    def _run(self, layer: nn.Module, *args: Any, **options: Any) -> tuple[Tensor, ...]:
+        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, *args, use_reentrant=False, **options)
+        return layer(*args, **options)
+
+    def _contexts(
+        self, context: Tensor | Sequence[Tensor | None] | None
+    ) -> Sequence[Tensor | None]:
+        if context is None or isinstance(context, Tensor):
+            return [context] * len(self.layers)
+        if len(context) != len(self.layers):
+            raise ValueError(f"context must have one tensor for each of the {len(self.layers)} "
+                             f"layers, got {len(context)}")
+        return context
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises ValueError for a size below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def check_input(
+    x: Tensor, input_size: int, c0: Tensor | None, c_shape: tuple[int, ...], pad: Tensor | None
+) -> None:
+    """Raises ValueError for shapes that do not fit."""
+    if x.dim() != 3 or x.size(-1) != input_size:
+        raise ValueError(f"input must be (L, B, {input_size}), got {tuple(x.shape)}")
+    if c0 is not None and tuple(c0.shape) != c_shape:
+        raise ValueError(f"c0 must be {c_shape}, got {tuple(c0.shape)}")
+    if pad is not None and tuple(pad.shape) != tuple(x.shape[:2]):
+        raise ValueError(f"pad must be {tuple(x.shape[:2])}, got {tuple(pad.shape)}")

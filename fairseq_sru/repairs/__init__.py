@@ -1,0 +1,35 @@
+"""What is patched in fairseq, in memory: :func:`apply` does all of it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+
+def apply() -> None:
+    """Repair fairseq for today's libraries, say what is wrong in one line, and guard checkpoints.
+
+    May be called again.
+
+    Raises:
+        ImportError: fairseq is not installed, or does not run on this Python.
+    """
+    _import_fairseq()
+    from fairseq_sru.repairs import checkpoints, compat, messages
+
+    for module in (compat, messages, checkpoints):
+        module.apply()
+
+
+def _import_fairseq() -> None:
+    # this module of fairseq asks for tensorboardX whenever fairseq is imported
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+    try:
+        import fairseq  # noqa: F401
+    except ValueError as error:
+        if "mutable default" not in str(error):
+            raise
+        raise ImportError(
+            f"this fairseq does not run on Python {sys.version_info[0]}.{sys.version_info[1]}: "
+            "replace it with `pip uninstall fairseq && pip install fairseq-fixed`"
+        ) from None

@@ -1,0 +1,185 @@
+"""Checkpoints that are damaged, of another model or of other dictionaries: one clear line each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from fairseq import checkpoint_utils
+from fairseq.data import Dictionary
+from fairseq.file_io import PathManager
+from fairseq.models import BaseFairseqModel
+from fairseq.tasks import FairseqTask
+from fairseq.trainer import Trainer
+
+from fairseq_sru.checkpoints import read_checkpoint
+from fairseq_sru.errors import UsageError
+from fairseq_sru.repairs.patching import patch
+
+DICTIONARIES = "dictionaries"  # key of the fingerprints in a checkpoint's task state
+
+
+def apply() -> None:
+    """Check every checkpoint that fairseq reads, and never leave half of one."""
+    check_dictionaries()
+    check_checkpoints()
+    copy_whole_files()
+    gather_before_saving()
+
+
+def check_dictionaries() -> None:
+    """Checkpoints remember their dictionaries; a model never runs on others.
+
+    Dictionaries of another size fail to load with a page of shapes, and of the same size they
+    yield fluent nonsense without any error.
+    """
+
+    def build_save(original):
+        def state_dict(self):
+            return {**original(self), DICTIONARIES: _fingerprints(self)}
+
+        return state_dict
+
+    def build_load(original):
+        def load_state_dict(self, state_dict):
+            state_dict = dict(state_dict)
+            _compare_dictionaries(self, state_dict.pop(DICTIONARIES, {}))
+            original(self, state_dict)
+
+        return load_state_dict
+
+    def build_resume(original):
+        def load_checkpoint(self, filename, *args, **kwargs):
+            if os.path.isfile(filename):
+                task_state = read_checkpoint(filename).get("task_state", {})
+                _compare_dictionaries(self.task, task_state.get(DICTIONARIES, {}))
+            try:
+                return original(self, filename, *args, **kwargs)
+            except Exception as error:
+                if isinstance(error.__context__, UsageError):
+                    raise error.__context__ from None
+                raise
+
+        return load_checkpoint
+
+    patch(FairseqTask, "state_dict", build_save)
+    patch(FairseqTask, "load_state_dict", build_load)
+    patch(Trainer, "load_checkpoint", build_resume)
+
+
+def _fingerprints(task: FairseqTask) -> dict[str, dict[str, Any]]:
+    found = {}
+    for side in ("source", "target"):
+        try:
+            dictionary = getattr(task, f"{side}_dictionary")
+        except NotImplementedError:
+            continue
+        if isinstance(dictionary, Dictionary):
+            digest = hashlib.sha1("\n".join(dictionary.symbols).encode()).hexdigest()
+            found[side] = {"types": len(dictionary), "sha1": digest}
+    return found
+
+
+def _compare_dictionaries(task: FairseqTask, saved: dict[str, dict[str, Any]]) -> None:
+    for side, current in _fingerprints(task).items():
+        before = saved.get(side, current)
+        if before != current:
+            raise UsageError(
+                f"the {side} dictionary is not the one the checkpoint was trained with "
+                f"({before['types']} types then, {current['types']} now): binarise the data with "
+                "the dictionaries of the training data (fairseq-preprocess --srcdict, --tgtdict)"
+            )
+
+
+def check_checkpoints() -> None:
+    """Say what is wrong with a checkpoint that is missing, damaged or of another model."""
+
+    def build_read(original):
+        def load_checkpoint_to_cpu(path, *args, **kwargs):
+            read_checkpoint(PathManager.get_local_path(path))
+            return original(path, *args, **kwargs)
+
+        return load_checkpoint_to_cpu
+
+    def build_ensemble(original):
+        def load_model_ensemble_and_task(filenames, *args, **kwargs):
+            try:
+                return original(filenames, *args, **kwargs)
+            except OSError as error:
+                if not str(error).startswith("Model file not found"):
+                    raise
+                raise UsageError(f"{error}: check --path") from error
+
+        return load_model_ensemble_and_task
+
+    def build_fill(original):
+        def load_state_dict(self, state_dict, *args, **kwargs):
+            try:
+                return original(self, state_dict, *args, **kwargs)
+            except RuntimeError as error:
+                raise UsageError(_describe_misfit(self, state_dict)) from error
+
+        return load_state_dict
+
+    patch(checkpoint_utils, "load_checkpoint_to_cpu", build_read)
+    patch(checkpoint_utils, "load_model_ensemble_and_task", build_ensemble)
+    patch(BaseFairseqModel, "load_state_dict", build_fill)
+
+
+def copy_whole_files() -> None:
+    """fairseq copies over checkpoint_last.pt, which is lost if the copy is interrupted."""
+
+    def build(original):
+        def copy(src_path, dst_path, overwrite=False):
+            if not PathManager.supports_rename(dst_path):
+                return original(src_path, dst_path, overwrite)
+            copied = original(src_path, f"{dst_path}.tmp", overwrite)
+            PathManager.rename(f"{dst_path}.tmp", dst_path)
+            return copied
+
+        return copy
+
+    patch(PathManager, "copy", build)
+
+
+def gather_before_saving() -> None:
+    """fairseq asks the first process alone for the state of its iterator.
+
+    An iterator whose state is shared out among the processes has ``gather``, which all call.
+    """
+
+    def build(original):
+        def save_checkpoint(cfg, trainer, epoch_itr, val_loss):
+            if hasattr(epoch_itr, "gather"):
+                epoch_itr.gather()
+            return original(cfg, trainer, epoch_itr, val_loss)
+
+        return save_checkpoint
+
+    patch(checkpoint_utils, "save_checkpoint", build)
+
+
+def _describe_misfit(model: BaseFairseqModel, saved: dict[str, Any]) -> str:
+    own = model.state_dict()
+    missing = [name for name in own if name not in saved]
+    unknown = [name for name in saved if name not in own]
+    shapes = {
+        name: (tuple(saved[name].shape), tuple(own[name].shape))
+        for name in own
+        if name in saved and saved[name].shape != own[name].shape
+    }
+    parts: list[Any] = [getattr(model, name, None) for name in ("encoder", "decoder")]
+    types = {len(part.dictionary) for part in parts if hasattr(part, "dictionary")}
+    if shapes and not missing and not unknown and all(
+        theirs[1:] == ours[1:] and ours[0] in types for theirs, ours in shapes.values()
+    ):
+        theirs, ours = next(iter(shapes.values()))
+        return (f"the dictionary has {ours[0]} types, the checkpoint's had {theirs[0]}: binarise "
+                "the data with the dictionaries of the training data (fairseq-preprocess "
+                "--srcdict, --tgtdict)")
+    example = [f"{name} is {theirs} there, {ours} here" for name, (theirs, ours) in shapes.items()]
+    example += [f"{name} is only here" for name in missing]
+    example += [f"{name} is only there" for name in unknown]
+    return (f"the checkpoint is of another model ({len(example)} parameters differ, the first: "
+            f"{example[0]}): use the --arch and the options it was trained with")

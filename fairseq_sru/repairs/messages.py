@@ -1,0 +1,209 @@
+"""One clear line for the mistakes that fairseq answers with a long trace, or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import torch
+from fairseq import models, options, tasks
+from fairseq.data import LanguagePairDataset
+from fairseq.tasks import FairseqTask, translation
+from fairseq.tasks.language_modeling import LanguageModelingTask
+from fairseq.trainer import Trainer
+
+from fairseq_sru.errors import UsageError
+from fairseq_sru.repairs.patching import patch
+
+CPU_LAUNCH = (
+    "--cpu --distributed-world-size {} --distributed-rank RANK --distributed-no-spawn "
+    "--distributed-backend gloo --distributed-init-method tcp://localhost:PORT "
+    "--ddp-backend legacy_ddp --load-checkpoint-on-all-dp-ranks"
+)
+
+
+def apply() -> None:
+    """Check commands and data, and print what is wrong without a trace."""
+    print_usage_errors()
+    check_command_line()
+    check_trainer()
+    check_model_options()
+    check_data()
+    check_targets()
+    refuse_empty_evaluation()
+
+
+def print_usage_errors() -> None:
+    """Show a `UsageError` that ends a fairseq command as its message alone."""
+
+    def build(original):
+        def excepthook(kind, error, trace):
+            if issubclass(kind, UsageError) and _is_fairseq_command():
+                print(f"error: {error}", file=sys.stderr)
+            else:
+                original(kind, error, trace)
+
+        return excepthook
+
+    patch(sys, "excepthook", build)
+
+
+def _is_fairseq_command() -> bool:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = spec.name if spec is not None else os.path.basename(sys.argv[0])
+    return program.startswith(("fairseq_cli.", "fairseq-", "fairseq_sru."))
+
+
+def check_command_line() -> None:
+    """Refuse options that cannot work on this machine, whichever fairseq command is run."""
+
+    def build(original):
+        def parse_args_and_arch(parser, input_args=None, parse_known=False, *args, **kwargs):
+            parsed = original(parser, input_args, parse_known, *args, **kwargs)
+            namespace = parsed[0] if parse_known else parsed
+            require_gpu_for_fp16(namespace)
+            require_working_launch(namespace)
+            return parsed
+
+        return parse_args_and_arch
+
+    patch(options, "parse_args_and_arch", build)
+
+
+def require_gpu_for_fp16(args: Any) -> None:
+    """Raises UsageError if ``args.fp16`` is set and no GPU will be used."""
+    cpu = getattr(args, "cpu", False) or not torch.cuda.is_available()
+    if cpu and getattr(args, "fp16", False):
+        raise UsageError("--fp16 needs a GPU: leave it out, or train with --bf16 on a CPU")
+
+
+def require_working_launch(args: Any) -> None:
+    """Raises UsageError for launches of several CPU processes that train nothing, or apart.
+
+    Without a GPU fairseq spawns as many processes as there are GPUs, none, and exits with 0;
+    processes started by torchrun each train a model of their own.
+    """
+    if torch.cuda.is_available() or not hasattr(args, "distributed_world_size"):
+        return
+    asked = max(args.distributed_world_size, int(os.environ.get("WORLD_SIZE", 1)))
+    works = (
+        args.distributed_world_size == asked
+        and args.distributed_no_spawn
+        and args.distributed_init_method is not None
+        and args.distributed_backend == "gloo"
+    )
+    if asked > 1 and not works:
+        raise UsageError(f"{asked} processes without a GPU: start each of them with "
+                         + CPU_LAUNCH.format(asked))
+
+
+def check_trainer() -> None:
+    """fairseq-hydra-train loads the plugin after reading its options: check them again here."""
+
+    def build(original):
+        def __init__(self, cfg, *args, **kwargs):
+            require_gpu_for_fp16(cfg.common)
+            original(self, cfg, *args, **kwargs)
+
+        return __init__
+
+    patch(Trainer, "__init__", build)
+
+
+def check_model_options() -> None:
+    """Options that a model refuses with a ValueError are the user's."""
+
+    def build(original):
+        def build_model(*args, **kwargs):
+            try:
+                return original(*args, **kwargs)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+
+        return build_model
+
+    patch(models, "build_model", build)
+
+
+def check_data() -> None:
+    """Say which file of a data folder is missing."""
+
+    def build_setup(original):
+        def setup_task(*args, **kwargs):
+            try:
+                return original(*args, **kwargs)
+            except FileNotFoundError as error:
+                raise UsageError(f"{error.filename or error} does not exist: give a folder written "
+                                 "by fairseq-preprocess, and its languages (-s, -t)") from error
+
+        return setup_task
+
+    def build_load(original):
+        def load_langpair_dataset(data_path, split, src, src_dict, tgt, *args, **kwargs):
+            _refuse_half_datasets(data_path, split, src, tgt)
+            try:
+                return original(data_path, split, src, src_dict, tgt, *args, **kwargs)
+            except FileNotFoundError as error:
+                stem = os.path.join(data_path, f"{split}.{src}-{tgt}.{src}")
+                raise UsageError(f"{stem}.bin and .idx do not exist: run fairseq-preprocess with "
+                                 f"--{split}pref, or name another subset") from error
+
+        return load_langpair_dataset
+
+    patch(tasks, "setup_task", build_setup)
+    patch(translation, "load_langpair_dataset", build_load)
+
+
+def _refuse_half_datasets(folder: str, split: str, source: str, target: str) -> None:
+    for pair in (f"{source}-{target}", f"{target}-{source}"):
+        for language in (source, target):
+            stem = os.path.join(folder, f"{split}.{pair}.{language}")
+            lost = [half for half in (".bin", ".idx") if not os.path.exists(stem + half)]
+            if len(lost) == 1:
+                raise UsageError(f"{stem}{lost[0]} does not exist: run fairseq-preprocess again")
+
+
+def check_targets() -> None:
+    """Training pairs without a target side end in an unrelated error deep in the loss."""
+
+    def build_train(original):
+        def get_train_iterator(self, *args, **kwargs):
+            batches = original(self, *args, **kwargs)
+            _require_targets(self.task, self.cfg.dataset.train_subset)
+            return batches
+
+        return get_train_iterator
+
+    def build_valid(original):
+        def get_valid_iterator(self, subset, *args, **kwargs):
+            _require_targets(self.task, subset)
+            return original(self, subset, *args, **kwargs)
+
+        return get_valid_iterator
+
+    patch(Trainer, "get_train_iterator", build_train)
+    patch(Trainer, "get_valid_iterator", build_valid)
+
+
+def _require_targets(task: FairseqTask, split: str) -> None:
+    dataset = task.dataset(split)
+    if isinstance(dataset, LanguagePairDataset) and dataset.tgt is None:
+        raise UsageError(f"the {split} data has no {task.cfg.target_lang} side to learn from: run "
+                         "fairseq-preprocess on both languages, without --only-source")
+
+
+def refuse_empty_evaluation() -> None:
+    """fairseq-eval-lm reports perplexity 1.00 when every sample is longer than the model takes."""
+
+    def build(original):
+        def eval_lm_dataloader(self, *args, **kwargs):
+            batches = original(self, *args, **kwargs)
+            if len(batches) == 0:
+                raise UsageError("nothing to evaluate: every sample is longer than the model's "
+                                 "positions; lower --tokens-per-sample")
+            return batches
+
+        return eval_lm_dataloader
+
+    patch(LanguageModelingTask, "eval_lm_dataloader", build)
