@@ -1,0 +1,5 @@
+"""Decoding with trained models on a CPU: packed weights and a search in C++."""
+
+from fairseq_sru.inference.weights import PRECISIONS, ModelWeights, read_model
+
+__all__ = ["PRECISIONS", "ModelWeights", "read_model"]
