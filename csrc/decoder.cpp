@@ -280,8 +280,9 @@ Tensor decoder_logits(
 }  // namespace sru
 
 TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
-  m.class_<sru::Decoder>("Decoder").def(
-      torch::init<const sru::Weights&, const sru::Options&, const std::string&>());
+  m.class_<sru::Decoder>("Decoder")
+      .def(torch::init<const sru::Weights&, const sru::Options&, const std::string&>())
+      .def("source_size", &sru::Decoder::source_size);
   m.def(R"(decoder_logits(
       __torch__.torch.classes.fairseq_sru.Decoder decoder, Tensor source, Tensor lengths,
       Tensor tokens) -> Tensor)");
