@@ -1,0 +1,293 @@
+// Building a decoder from its weights, and its step from embedding to logits: Stack.step between
+// the model's first and last matrix.
+#include "decoder.h"
+
+#include <algorithm>
+#include <set>
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include "cpu.h"
+
+namespace sru {
+namespace {
+
+// Takes weights by name, and tells of those that nobody took.
+class Reader {
+ public:
+  Reader(const Weights& weights, const std::string& isa) : weights_(weights), isa_(isa) {}
+
+  bool has(const std::string& name) const { return weights_.contains(name); }
+
+  Tensor tensor(const std::string& name) {
+    TORCH_CHECK_VALUE(has(name), "decoder: weight ", name, " is missing");
+    taken_.insert(name);
+    return weights_.at(name).contiguous();
+  }
+
+  Tensor maybe(const std::string& name) { return has(name) ? tensor(name) : Tensor(); }
+
+  Tensor floats(const std::string& name) {
+    const Tensor result = tensor(name);
+    TORCH_CHECK_TYPE(
+        result.scalar_type() == at::kFloat, "decoder: ", name, " is ", result.scalar_type(),
+        ", expected float32");
+    return result;
+  }
+
+  // null if there is none. order: which outputs, -1 for one of zeros.
+  Matrix matrix(const std::string& name, const std::vector<int64_t>* order = nullptr) {
+    if (!has(name + ".weight")) {
+      return {};
+    }
+    Tensor weight = tensor(name + ".weight"), scale = maybe(name + ".scale");
+    if (order) {
+      weight = select(weight, *order);
+      scale = scale.defined() ? select(scale, *order) : scale;
+    }
+    return c10::make_intrusive<PackedMatrix>(
+        weight, scale.defined() ? OptionalTensor(scale) : std::nullopt, isa_);
+  }
+
+  LayerNorm norm(const std::string& name, double eps) {
+    if (!has(name + ".weight")) {
+      return {};
+    }
+    return {floats(name + ".weight"), floats(name + ".bias"), float(eps)};
+  }
+
+  void finish() const {
+    for (const auto& item : weights_) {
+      TORCH_CHECK_VALUE(taken_.count(item.key()), "decoder: unknown weight ", item.key());
+    }
+  }
+
+ private:
+  static Tensor select(const Tensor& tensor, const std::vector<int64_t>& order) {
+    auto sizes = tensor.sizes().vec();
+    sizes[0] = 1;
+    const Tensor padded = at::cat({tensor, at::zeros(sizes, tensor.options())});
+    Tensor index = at::empty({int64_t(order.size())}, at::kLong);
+    std::transform(order.begin(), order.end(), data<int64_t>(index), [&](int64_t i) {
+      return i < 0 ? tensor.size(0) : i;
+    });
+    return padded.index_select(0, index);
+  }
+
+  const Weights& weights_;
+  const std::string isa_;
+  std::set<std::string> taken_;
+};
+
+double option(const Options& options, const std::string& name) {
+  TORCH_CHECK_VALUE(options.contains(name), "decoder: option ", name, " is missing");
+  return options.at(name);
+}
+
+// The outputs of Wo, block by block of `size`, in groups of 16 channels with their blocks.
+std::vector<int64_t> grouped(int64_t size, int64_t blocks) {
+  std::vector<int64_t> order;
+  for (int64_t first = 0; first < size; first += kBlock) {
+    for (int64_t block = 0; block < blocks; ++block) {
+      for (int64_t channel = first; channel < first + kBlock; ++channel) {
+        order.push_back(channel < size ? block * size + channel : -1);
+      }
+    }
+  }
+  return order;
+}
+
+Layer read_layer(Reader& reader, const std::string& name, const Options& options) {
+  const double eps = option(options, "norm_eps");
+  Layer layer;
+  layer.pre_norm = reader.norm(name + ".pre_norm", eps);
+  layer.attn_norm = reader.norm(name + ".attn_norm", eps);
+  layer.post_norm = reader.norm(name + ".post_norm", eps);
+  layer.q_proj = reader.matrix(name + (reader.has(name + ".in_proj.weight") ? ".in_proj" : ".q_proj"));
+  layer.kv_proj = reader.matrix(name + ".kv_proj");
+  if (layer.kv_proj) {
+    layer.alpha = reader.floats(name + ".alpha").item<float>();
+  }
+  const Tensor bias = reader.floats(name + ".recurrence.bias");
+  layer.size = bias.size(1);
+  layer.blocks = reader.tensor(name + ".out_proj.weight").size(0) / layer.size;
+  const auto order = grouped(layer.size, layer.blocks);
+  layer.out_proj = reader.matrix(name + ".out_proj", &order);
+  layer.gates = at::zeros({4, int64_t(order.size()) / layer.blocks}, at::kFloat);
+  layer.gates.slice(0, 2, 4).slice(1, 0, layer.size).copy_(bias);
+  if (reader.has(name + ".recurrence.weight_c")) {
+    layer.gates.slice(0, 0, 2).slice(1, 0, layer.size)
+        .copy_(reader.floats(name + ".recurrence.weight_c"));
+  }
+  layer.heads = int64_t(option(options, "heads"));
+  layer.highway = option(options, "highway") != 0;
+  layer.scale = float(option(options, "scale"));
+  return layer;
+}
+
+float* room(std::vector<float>& buffer, int64_t size) {
+  if (int64_t(buffer.size()) < size) {
+    buffer.resize(size);
+  }
+  return buffer.data();
+}
+
+}  // namespace
+
+Decoder::Decoder(const Weights& weights, const Options& options, const std::string& isa)
+    : embed_scale_(float(option(options, "embed_scale"))),
+      window_(int64_t(option(options, "window"))) {
+  Reader reader(weights, isa);
+  embedding_ = reader.tensor("embed_tokens.weight");
+  embedding_scale_ = reader.maybe("embed_tokens.scale");
+  input_proj_ = reader.matrix("stack.input_proj");
+  feature_proj_ = reader.matrix("feature_proj");
+  output_projection_ = reader.matrix(
+      reader.has("output_projection.weight") ? "output_projection" : "embed_tokens");
+  output_bias_ = reader.maybe("output_projection.bias");
+  for (int64_t i = 0; reader.has("stack.layers." + std::to_string(i) + ".out_proj.weight"); ++i) {
+    layers_.push_back(read_layer(reader, "stack.layers." + std::to_string(i), options));
+    Layer& layer = layers_.back();
+    layer.index = i;
+    width_ = layer.kv_proj ? layer.kv_proj->out() : width_;
+  }
+  reader.finish();
+  TORCH_CHECK_VALUE(!layers_.empty(), "decoder: there are no layers");
+  source_size_ = input_proj_ ? input_proj_->out() : embedding_.size(1);
+  for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
+    if (layer->kv_proj) {
+      layer->aligns = true;
+      break;
+    }
+  }
+}
+
+KeysValues Decoder::cache(int64_t source) const {
+  return {int64_t(layers_.size()), width_, source};
+}
+
+void Decoder::begin(const std::vector<Source>& sources, DecodingState& state) const {
+  for (const Layer& layer : layers_) {
+    layer.begin(sources, state.workspace);
+  }
+}
+
+void Decoder::embed(const std::vector<Row>& rows, float* x) const {
+  const int64_t size = embedding_.size(1);
+  const auto copy = [&](auto type) {
+    using T = decltype(type);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const int64_t token = rows[r].token;
+      const auto* from = static_cast<const T*>(embedding_.data_ptr()) + token * size;
+      const float scale = embedding_scale_.defined()
+          ? embed_scale_ * data<float>(embedding_scale_)[token] : embed_scale_;
+      for (int64_t i = 0; i < size; ++i) {
+        x[r * size + i] = float(from[i]) * scale;
+      }
+    }
+  };
+  switch (embedding_.scalar_type()) {
+    case at::kFloat: return copy(float());
+    case at::kBFloat16: return copy(c10::BFloat16());
+    default: return copy(int8_t());
+  }
+}
+
+float* Decoder::step(const std::vector<Row>& rows, DecodingState& state) const {
+  const int64_t R = rows.size();
+  Workspace& w = state.workspace;
+  embed(rows, room(w.x, R * embedding_.size(1)));
+  if (input_proj_) {
+    input_proj_->pack_rows(w.x.data(), R, w.packed);
+    input_proj_->product(w.packed, R, room(w.h, R * input_proj_->out()));
+    w.x.swap(w.h);
+  }
+  state.layers.resize(layers_.size());
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    DecodingState::Cells& cells = state.layers[i];
+    cells.before.swap(cells.now);
+    layers_[i].step(
+        rows, w.x.data(), cells.before.data(), room(cells.now, R * layers_[i].cell_size()), w);
+    w.x.swap(w.h);
+  }
+  if (feature_proj_) {
+    feature_proj_->pack_rows(w.x.data(), R, w.packed);
+    feature_proj_->product(w.packed, R, room(w.h, R * feature_proj_->out()));
+    w.x.swap(w.h);
+  }
+  float* logits = room(w.logits, R * vocabulary());
+  output_projection_->pack_rows(w.x.data(), R, w.packed);
+  output_projection_->product(w.packed, R, logits);
+  if (output_bias_.defined()) {
+    const float* bias = data<float>(output_bias_);
+    for (int64_t r = 0; r < R; ++r) {
+      float* row = logits + r * vocabulary();
+      std::transform(row, row + vocabulary(), bias, row, std::plus<float>());
+    }
+  }
+  return logits;
+}
+
+namespace {
+
+// Logits (N, T, vocabulary) of the tokens after each of `tokens` (N, T); source (tokens, D), the
+// sentences' in a row, of `lengths` (N).
+Tensor decoder_logits(
+    const c10::intrusive_ptr<Decoder>& decoder, const Tensor& source, const Tensor& lengths,
+    const Tensor& tokens) {
+  const int64_t N = tokens.size(0), T = tokens.size(1), V = decoder->vocabulary();
+  const Tensor x = source.contiguous(), ids = tokens.contiguous();
+  DecodingState state;
+  std::vector<KeysValues> caches;
+  std::vector<Source> sources;
+  std::vector<std::vector<int32_t>> before(N);
+  caches.reserve(N);
+  const float* next = data<float>(x);
+  for (int64_t n = 0; n < N; ++n) {
+    const int64_t length = data<int64_t>(lengths)[n];
+    caches.push_back(decoder->cache(length));
+    sources.push_back({&caches.back(), next});
+    next += length * decoder->source_size();
+  }
+  decoder->begin(sources, state);
+  const Tensor logits = at::empty({N, T, V}, at::kFloat);
+  std::vector<Row> rows(N);
+  for (int64_t t = 0; t < T; ++t) {
+    for (int64_t n = 0; n < N; ++n) {
+      if (caches[n].full()) {
+        caches[n].recycle(before[n]);
+      }
+      rows[n] = {&caches[n], t == 0 ? -1 : n, data<int64_t>(ids)[n * T + t], caches[n].take(),
+                 &before[n]};
+    }
+    const float* scores = decoder->step(rows, state);
+    for (int64_t n = 0; n < N; ++n) {
+      std::copy_n(scores + n * V, V, data<float>(logits) + (n * T + t) * V);
+      before[n].push_back(rows[n].slot);
+      if (decoder->window() >= 0 && int64_t(before[n].size()) > decoder->window()) {
+        before[n].erase(before[n].begin());
+      }
+    }
+  }
+  return logits;
+}
+
+}  // namespace
+}  // namespace sru
+
+TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
+  m.class_<sru::Decoder>("Decoder")
+      .def(torch::init<const sru::Weights&, const sru::Options&, const std::string&>())
+      .def("source_size", &sru::Decoder::source_size);
+  m.def(R"(decoder_logits(
+      __torch__.torch.classes.fairseq_sru.Decoder decoder, Tensor source, Tensor lengths,
+      Tensor tokens) -> Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
+  m.impl("decoder_logits", &sru::decoder_logits);
+}

@@ -1,0 +1,232 @@
+// One step of a layer; SRUppLayer.step and SRULayer.forward, line by line.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include <ATen/Parallel.h>
+
+#include "attend.h"
+#include "decoder.h"
+#include "lanes.h"
+
+namespace sru {
+namespace {
+
+constexpr int64_t kRowsTogether = 24;         // multiplied with a group of channels at a time
+constexpr int64_t kShare = int64_t(1) << 15;  // least multiplications worth a thread
+
+int64_t share(int64_t work) {
+  return std::max<int64_t>(1, kShare / std::max<int64_t>(1, work));
+}
+
+float* room(std::vector<float>& buffer, int64_t size) {
+  if (int64_t(buffer.size()) < size) {
+    buffer.resize(size);
+  }
+  return buffer.data();
+}
+
+struct NormRow {
+  const float *x, *weight, *bias;
+  float* y;
+  int64_t size;
+  float eps;
+
+  SRU_INLINE void operator()() const {
+    const float mean = sum_over(size, [&](int64_t i) { return x[i]; }) / size;
+    const float variance =
+        sum_over(size, [&](int64_t i) { return (x[i] - mean) * (x[i] - mean); }) / size;
+    const float factor = 1 / std::sqrt(variance + eps);
+#pragma omp simd
+    for (int64_t i = 0; i < size; ++i) {
+      y[i] = (x[i] - mean) * factor * weight[i] + bias[i];
+    }
+  }
+};
+
+// The attention of rows [begin, end).
+struct AttendRows {
+  const Layer& layer;
+  const std::vector<Row>& rows;
+  const float* q;
+  float* y;
+  int64_t size, begin, end;
+  Attention<float>& attention;
+
+  SRU_INLINE void operator()() const {
+    const int64_t head_size = size / layer.heads;
+    for (int64_t r = begin; r < end; ++r) {
+      const Row& row = rows[r];
+      const int64_t source = row.cache->source();
+      attention.clear();
+      for (int64_t slot = 0; slot < source; ++slot) {
+        attention.see_if(true, slot);
+      }
+      for (const int32_t slot : *row.before) {
+        attention.see_if(true, slot);
+      }
+      attention.see_if(true, row.slot);
+      attention.complete();
+      for (int64_t first = 0; first < size; first += head_size) {
+        attention.attend(
+            q + r * size + first, row.cache->layer(layer.index) + first, size, 2 * size, head_size,
+            layer.alpha, y + r * size + first);
+        for (int64_t slot = 0; layer.aligns && row.alignment && slot < source; ++slot) {
+          row.alignment[slot] += attention.weights()[slot] / layer.heads;
+        }
+      }
+    }
+  }
+};
+
+// The recurrence of some rows in a group of 16 channels.
+struct RecurRows {
+  const Layer& layer;
+  const Row* rows;
+  const float* u;             // (rows, blocks * 16)
+  const float* x;             // (rows, size): highway input
+  const float* cells_before;  // (rows before, cell_size)
+  float* cells;               // (rows, cell_size)
+  float* h;                   // (rows, size)
+  int64_t first, count;       // row, number of rows
+  int64_t channel;
+
+  SRU_INLINE void operator()() const {
+    static constexpr float kZeros[kBlock] = {};
+    const int64_t size = layer.size, cell_size = layer.cell_size();
+    const int64_t n = std::min(kBlock, size - channel);
+    const auto* gates = static_cast<const float*>(layer.gates.data_ptr()) + channel;
+    const float *v_f = gates, *v_r = v_f + cell_size, *b_f = v_r + cell_size,
+                *b_r = b_f + cell_size;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t r = first + i, parent = rows[r].parent;
+      const float* prev = parent < 0 ? kZeros : cells_before + parent * cell_size + channel;
+      const float *u0 = u + i * layer.blocks * kBlock, *u1 = u0 + kBlock, *u2 = u1 + kBlock;
+      const float* s = layer.blocks == 4 ? u2 + kBlock
+          : layer.highway                ? x + r * size + channel
+                                         : kZeros;
+      const float scale = layer.blocks == 4 ? 1 : layer.scale;
+      float *c = cells + r * cell_size + channel, *y = h + r * size + channel;
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) {
+        const Gates<float> gate{v_f[j], v_r[j], b_f[j], b_r[j]};
+        const Step<float> next =
+            forward_step(gate, 1.0f, u0[j], u1[j], u2[j], scale * s[j], prev[j]);
+        c[j] = next.c;
+        y[j] = next.h;
+      }
+    }
+  }
+};
+
+}  // namespace
+
+void LayerNorm::run(const float* x, int64_t rows, float* y) const {
+  const int64_t size = weight.numel();
+  at::parallel_for(0, rows, share(4 * size), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      run_best(NormRow{
+          x + row * size, data<float>(weight), data<float>(bias), y + row * size, size, eps});
+    }
+  });
+}
+
+const float* Layer::query(const float* x, int64_t rows, Workspace& w) const {
+  if (pre_norm) {
+    float* z = room(w.z, rows * pre_norm.weight.numel());
+    pre_norm.run(x, rows, z);
+    x = z;
+  }
+  if (!q_proj) {
+    return x;
+  }
+  float* q = room(w.q, rows * q_proj->out());
+  q_proj->pack_rows(x, rows, w.packed);
+  q_proj->product(w.packed, rows, q);
+  return q;
+}
+
+void Layer::begin(const std::vector<Source>& sources, Workspace& w) const {
+  if (!kv_proj) {
+    return;
+  }
+  const int64_t in = q_proj->in(), width = kv_proj->out();
+  int64_t rows = 0;
+  for (const Source& source : sources) {
+    rows += source.cache->source();
+  }
+  float* x = room(w.x, rows * in);
+  for (const Source& source : sources) {
+    x = std::copy_n(source.x, source.cache->source() * in, x);
+  }
+  const float* q = query(w.x.data(), rows, w);
+  const float* keys_values = room(w.keys_values, rows * width);
+  kv_proj->pack_rows(q, rows, w.packed);
+  kv_proj->product(w.packed, rows, w.keys_values.data());
+  for (const Source& source : sources) {
+    const int64_t numbers = source.cache->source() * width;
+    std::copy_n(keys_values, numbers, source.cache->layer(index));
+    keys_values += numbers;
+  }
+}
+
+void Layer::step(
+    const std::vector<Row>& rows, const float* x, const float* cells_before, float* cells,
+    Workspace& w) const {
+  const int64_t R = rows.size();
+  const float* y = query(x, R, w);
+  if (kv_proj) {
+    attend(rows, w);
+    y = w.y.data();
+  }
+  if (attn_norm) {
+    float* normalised = room(w.y, R * attn_norm.weight.numel());
+    attn_norm.run(y, R, normalised);
+    y = normalised;
+  }
+  recur(rows, x, y, cells_before, cells, w);
+  if (post_norm) {
+    post_norm.run(w.h.data(), R, w.h.data());
+  }
+}
+
+void Layer::attend(const std::vector<Row>& rows, Workspace& w) const {
+  const int64_t R = rows.size(), width = kv_proj->out(), size = width / 2;
+  const float* keys_values = room(w.keys_values, R * width);
+  kv_proj->pack_rows(w.q.data(), R, w.packed);
+  kv_proj->product(w.packed, R, w.keys_values.data());
+  int64_t most = 0;
+  for (int64_t r = 0; r < R; ++r) {
+    const Row& row = rows[r];
+    std::copy_n(keys_values + r * width, width, row.cache->at(index, row.slot));
+    most = std::max(most, row.cache->source() + int64_t(row.before->size()) + 1);
+  }
+  float* y = room(w.y, R * size);
+  at::parallel_for(0, R, share(most * width), [&](int64_t begin, int64_t end) {
+    Attention<float> attention(most, size);
+    run_best(AttendRows{*this, rows, w.q.data(), y, size, begin, end, attention});
+  });
+}
+
+void Layer::recur(
+    const std::vector<Row>& rows, const float* x, const float* y, const float* cells_before,
+    float* cells, Workspace& w) const {
+  const int64_t R = rows.size(), groups = cell_size() / kBlock;
+  float* h = room(w.h, R * size);
+  out_proj->pack_rows(y, R, w.packed);
+  const int64_t work = R * out_proj->in() * blocks * kBlock;
+  at::parallel_for(0, groups, share(work), [&](int64_t begin, int64_t end) {
+    alignas(64) std::array<float, kRowsTogether * kMaxBlocks * kBlock> u;
+    for (int64_t group = begin; group < end; ++group) {
+      for (int64_t first = 0; first < R; first += kRowsTogether) {
+        const int64_t count = std::min(kRowsTogether, R - first);
+        out_proj->multiply(
+            w.packed, first, count, group * blocks, blocks, u.data(), blocks * kBlock);
+        run_best(RecurRows{
+            *this, rows.data(), u.data(), x, cells_before, cells, h, first, count, group * kBlock});
+      }
+    }
+  });
+}
+
+}  // namespace sru
