@@ -14,7 +14,8 @@ PACKAGE = Path(fairseq_sru.__file__).parent
 FLOORS = [
     {"ops"},
     {"modules", "state"},
-    {"byte_tokens", "checkpoints", "compat", "errors", "models", "optim", "repairs", "tasks"},
+    {"checkpoints", "errors", "registry"},
+    {"models", "optim", "repairs", "tasks"},
     {"convert", "inference"},
     {"__main__", "average_checkpoints", "score"},
 ]
