@@ -1,4 +1,4 @@
-"""fairseq's generation by the engine of ``fairseq_sru.inference``, where it can do what is asked."""
+"""fairseq generates by the engine of ``fairseq_sru.inference`` where that can do what is asked."""
 
 from __future__ import annotations
 
