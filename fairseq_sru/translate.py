@@ -39,9 +39,14 @@ def main() -> None:
     else:
         options = dict(
             precision=args.precision or "int8", data=args.data, text_options=text_options)
+    search = {name: getattr(args, name) for name in ("beam", "nbest", *SEARCH)}
+    try:
+        GenerationOptions(**search)
+    except ValueError as error:
+        raise UsageError(f"--{str(error).replace('_', '-')}") from error
+    if args.threads < 1:
+        raise UsageError(f"--threads must be at least 1, got {args.threads}")
     translator = Translator(args.model, **options)
-    names = ["beam", "nbest", *SEARCH]
-    search = {name: getattr(args, name) for name in names}
     with ExitStack() as files:
         source, target = sys.stdin.buffer, sys.stdout.buffer
         if args.output is not None:

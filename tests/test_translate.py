@@ -46,8 +46,8 @@ def test_a_folder_translates_as_its_checkpoint_without_fairseq(model, precision,
     assert result.returncode == 0, result.stderr
     text = "\n".join(LINES)
     expected = translate(model, "--precision", precision, stdin=text).stdout
-    program = ("import sys; sys.modules['fairseq'] = None; sys.argv[1:] = [{!r}]; "
-               "from fairseq_sru.translate import main; main()").format(str(folder))
+    program = (f"import sys; sys.modules['fairseq'] = None; sys.argv[1:] = [{str(folder)!r}]; "
+               "from fairseq_sru.translate import main; main()")
     result = run_python("-c", program, stdin=text)
     assert result.returncode == 0, result.stderr
     assert result.stdout == expected and expected.count("\n") == len(LINES)

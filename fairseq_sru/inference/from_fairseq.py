@@ -35,8 +35,14 @@ def import_checkpoint(
     from fairseq import checkpoint_utils
 
     overrides = {} if data is None else {"data": str(data)}
-    (model,), saved, task = checkpoint_utils.load_model_ensemble_and_task(
-        [str(path)], arg_overrides=overrides)
+    try:
+        (model,), saved, task = checkpoint_utils.load_model_ensemble_and_task(
+            [str(path)], arg_overrides=overrides)
+    except UsageError:
+        raise
+    except Exception as error:  # fairseq's tasks raise anything
+        raise UsageError(f"cannot set up the task of {path}: {error}; --data names the folder of "
+                         "its dictionaries, dict.*.txt") from error
     try:
         weights = read_model(model, precision)
     except ValueError as error:
