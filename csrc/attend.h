@@ -16,41 +16,42 @@ constexpr int64_t kFewLanes = 4;  // at the end of a scalar product
 template <typename T>
 using SlotRows = std::array<const T*, kSlots>;
 
-template <int64_t lanes, typename S, typename T>
-SRU_INLINE void multiply_add(
-    const S* q, const SlotRows<T>& keys, int64_t i, S (*sums)[kLanes]) {
-  for (int64_t slot = 0; slot < kSlots; ++slot) {
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      sums[slot][lane] += q[i + lane] * load(keys[slot] + i + lane);
+// Numbers [i, end) of the keys times q, added to sums; the first i not done.
+template <typename Lanes, typename S, typename T>
+SRU_INLINE int64_t multiply_add(
+    const S* q, const SlotRows<T>& keys, int64_t i, int64_t size, Lanes (&sums)[kSlots]) {
+  constexpr int64_t lanes = sizeof(Lanes) / sizeof(S);
+  for (; i + lanes <= size; i += lanes) {
+    Lanes x, key;
+    load_lanes(q + i, x);
+    for (int64_t slot = 0; slot < kSlots; ++slot) {
+      load_lanes(keys[slot] + i, key);
+      sums[slot] += x * key;
     }
   }
+  return i;
 }
 
 // Four scalar products with q at once.
 template <typename S, typename T>
 SRU_INLINE void scores_of(const S* q, const SlotRows<T>& keys, int64_t size, S* result) {
-  S sums[kSlots][kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-    multiply_add<kLanes>(q, keys, i, sums);
-  }
-  for (; i + kFewLanes <= size; i += kFewLanes) {
-    multiply_add<kFewLanes>(q, keys, i, sums);
-  }
+  using Lanes = typename Vector<S>::Lanes;
+  using FewLanes = typename Vector<S, kFewLanes * sizeof(S)>::Lanes;
+  constexpr int64_t lanes = sizeof(Lanes) / sizeof(S);
+  Lanes sums[kSlots] = {};
+  FewLanes few[kSlots] = {};
+  int64_t i = multiply_add(q, keys, 0, size, sums);
+  i = multiply_add(q, keys, i, size, few);
   for (int64_t slot = 0; slot < kSlots; ++slot) {
-    add_upper<kLanes / 2>(sums[slot]);
-    result[slot] = sums[slot][0];
-    for (int64_t rest = i; rest < size; ++rest) {
-      result[slot] += q[rest] * load(keys[slot] + rest);
+    S parts[lanes], rest[kFewLanes];
+    memcpy(parts, &sums[slot], sizeof(parts));
+    memcpy(rest, &few[slot], sizeof(rest));
+    add_upper<lanes / 2>(parts);
+    add_upper<kFewLanes / 2>(rest);
+    result[slot] = parts[0] + rest[0];
+    for (int64_t j = i; j < size; ++j) {
+      result[slot] += q[j] * load(keys[slot] + j);
     }
-  }
-}
-
-template <typename S, typename T>
-SRU_INLINE void add_weighted(const S* weights, const SlotRows<T>& values, int64_t size, S* sum) {
-  for (int64_t i = 0; i < size; ++i) {
-    sum[i] += weights[0] * load(values[0] + i) + weights[1] * load(values[1] + i) +
-        weights[2] * load(values[2] + i) + weights[3] * load(values[3] + i);
   }
 }
 
@@ -78,7 +79,7 @@ template <typename S>
 class Attention {
  public:
   Attention(int64_t most_slots, int64_t size)
-      : seen_(most_slots + kSlots), scores_(most_slots + 2 * kSlots), q_(size), sum_(size) {}
+      : seen_(most_slots + kSlots), scores_(most_slots + kSlots), q_(size) {}
 
   SRU_INLINE void clear() { count_ = 0; }
   SRU_INLINE void see_if(bool visible, int64_t slot) {
@@ -98,11 +99,10 @@ class Attention {
   template <typename Q, typename T>
   SRU_INLINE void attend(
       const Q* q, const T* keys, int64_t offset, int64_t stride, int64_t size, S alpha, Q* y) {
-    S *scores = scores_.data(), *scaled = q_.data(), *sum = sum_.data();
+    S *scores = scores_.data(), *scaled = q_.data();
     const S scale = S(1) / std::sqrt(S(size));
     for (int64_t i = 0; i < size; ++i) {
       scaled[i] = load(q + i) * scale;
-      sum[i] = 0;
     }
     for (int64_t i = 0; i < count_; i += kSlots) {
       scores_of(scaled, rows(keys, i, stride), size, scores + i);
@@ -110,19 +110,43 @@ class Attention {
     if (count_ > 0) {
       softmax(scores, count_);
     }
-    std::fill_n(scores + count_, kSlots - 1, S(0));
-    for (int64_t i = 0; i < count_; i += kSlots) {
-      add_weighted(scores + i, rows(keys + offset, i, stride), size, sum);
-    }
-    for (int64_t i = 0; i < size; ++i) {
-      store(y + i, load(q + i) + alpha * sum[i]);
-    }
+    using Lanes = typename Vector<S>::Lanes;
+    using FewLanes = typename Vector<S, kFewLanes * sizeof(S)>::Lanes;
+    const T* values = keys + offset;
+    int64_t i = weigh<4, Lanes>(q, values, stride, 0, size, alpha, y);
+    i = weigh<1, Lanes>(q, values, stride, i, size, alpha, y);
+    i = weigh<1, FewLanes>(q, values, stride, i, size, alpha, y);
+    weigh<1, typename Vector<S, sizeof(S)>::Lanes>(q, values, stride, i, size, alpha, y);
   }
 
   // Of the last attend, in the order in which the slots were given.
   const S* weights() const { return scores_.data(); }
 
  private:
+  // Numbers [i, size) of y in steps of n vectors; the first one not done.
+  template <int n, typename Lanes, typename Q, typename T>
+  SRU_INLINE int64_t weigh(
+      const Q* q, const T* values, int64_t stride, int64_t i, int64_t size, S alpha, Q* y) const {
+    constexpr int64_t lanes = sizeof(Lanes) / sizeof(S);
+    for (; i + n * lanes <= size; i += n * lanes) {
+      Lanes sums[n] = {};
+      for (int64_t slot = 0; slot < count_; ++slot) {
+        const T* value = values + seen_[slot] * stride + i;
+        for (int part = 0; part < n; ++part) {
+          Lanes x;
+          load_lanes(value + part * lanes, x);
+          sums[part] += scores_[slot] * x;
+        }
+      }
+      S parts[n * lanes];
+      memcpy(parts, sums, sizeof(parts));
+      for (int64_t j = 0; j < n * lanes; ++j) {
+        store(y + i + j, load(q + i + j) + alpha * parts[j]);
+      }
+    }
+    return i;
+  }
+
   template <typename T>
   SRU_INLINE SlotRows<T> rows(const T* first, int64_t i, int64_t stride) const {
     const int64_t* seen = seen_.data() + i;
@@ -133,7 +157,7 @@ class Attention {
 
   int64_t count_ = 0;
   std::vector<int64_t> seen_;  // slots, then up to kSlots - 1 times the last one
-  std::vector<S> scores_, q_, sum_;
+  std::vector<S> scores_, q_;
 };
 
 }  // namespace sru

@@ -6,7 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include "cpu.h"
+#include "lanes.h"
 #include "tensor.h"
 
 namespace sru {
@@ -25,25 +25,6 @@ struct FewRows {
   T* y;             // (rows, out)
   int64_t rows, in, out;
 };
-
-// 64 bytes of numbers of type S.
-template <typename S>
-struct Vector {
-  typedef S Lanes __attribute__((vector_size(64)));
-};
-typedef uint16_t Shorts __attribute__((vector_size(32)));
-
-template <typename T, typename Lanes>
-SRU_INLINE void load_lanes(const T* p, Lanes& lanes) {
-  memcpy(&lanes, p, sizeof(lanes));
-}
-
-SRU_INLINE void load_lanes(const c10::BFloat16* p, Vector<float>::Lanes& lanes) {
-  Shorts shorts;
-  memcpy(&shorts, p, sizeof(shorts));
-  const auto words = __builtin_convertvector(shorts, Vector<uint32_t>::Lanes) << 16;
-  memcpy(&lanes, &words, sizeof(lanes));
-}
 
 // Rows [row, row + R) times outputs [first, first + N).
 template <int R, int N, typename T>

@@ -1,6 +1,7 @@
 // Keys and values of a sentence's source and hypotheses, of all layers.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -11,10 +12,12 @@ namespace sru {
 // that none sees any more are given out again.
 class KeysValues {
  public:
+  static constexpr int64_t kFirstSlots = 64;  // for hypotheses
+
   // width: of keys and values together. The source's slots are there from the start.
   KeysValues(int64_t layers, int64_t width, int64_t source)
       : width_(width), source_(source), layers_(layers) {
-    grow(source + 8);
+    grow(source + kFirstSlots);
   }
 
   int64_t source() const { return source_; }

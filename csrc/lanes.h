@@ -1,4 +1,4 @@
-// Sums and maxima over arrays, by partial results that the compiler keeps in the lanes of vectors.
+// Vectors, and sums over arrays by partial results that the compiler keeps in their lanes.
 #pragma once
 
 #include "cpu.h"
@@ -6,6 +6,27 @@
 namespace sru {
 
 constexpr int64_t kLanes = 16;
+
+// `bytes` bytes of numbers of type S; the compiler splits what the machine has no registers for.
+template <typename S, int64_t bytes = 64>
+struct Vector {
+  typedef S Lanes __attribute__((vector_size(bytes)));
+};
+
+template <typename T, typename Lanes>
+SRU_INLINE void load_lanes(const T* p, Lanes& lanes) {
+  memcpy(&lanes, p, sizeof(lanes));
+}
+
+template <typename Lanes>
+SRU_INLINE void load_lanes(const c10::BFloat16* p, Lanes& lanes) {
+  constexpr int64_t bytes = sizeof(Lanes);
+  typename Vector<uint16_t, bytes / 2>::Lanes shorts;
+  memcpy(&shorts, p, sizeof(shorts));
+  const auto words =
+      __builtin_convertvector(shorts, typename Vector<uint32_t, bytes>::Lanes) << 16;
+  memcpy(&lanes, &words, sizeof(lanes));
+}
 
 // The sum of 2 * half numbers, left in the first.
 template <int64_t half, typename S>

@@ -79,6 +79,15 @@ struct AttendRows {
   }
 };
 
+// n numbers, at most 16 and mostly so many.
+SRU_INLINE void copy_block(const float* from, int64_t n, float* to) {
+  if (n == kBlock) {
+    memcpy(to, from, kBlock * sizeof(float));
+  } else {
+    std::copy_n(from, n, to);
+  }
+}
+
 // The recurrence of some rows in a group of 16 channels.
 struct RecurRows {
   const Layer& layer;
@@ -95,6 +104,7 @@ struct RecurRows {
     static constexpr float kZeros[kBlock] = {};
     const int64_t size = layer.size, cell_size = layer.cell_size();
     const int64_t n = std::min(kBlock, size - channel);
+    const float scale = layer.blocks == 4 ? 1 : layer.scale;
     const auto* gates = static_cast<const float*>(layer.gates.data_ptr()) + channel;
     const float *v_f = gates, *v_r = v_f + cell_size, *b_f = v_r + cell_size,
                 *b_r = b_f + cell_size;
@@ -102,19 +112,22 @@ struct RecurRows {
       const int64_t r = first + i, parent = rows[r].parent;
       const float* prev = parent < 0 ? kZeros : cells_before + parent * cell_size + channel;
       const float *u0 = u + i * layer.blocks * kBlock, *u1 = u0 + kBlock, *u2 = u1 + kBlock;
-      const float* s = layer.blocks == 4 ? u2 + kBlock
-          : layer.highway                ? x + r * size + channel
-                                         : kZeros;
-      const float scale = layer.blocks == 4 ? 1 : layer.scale;
-      float *c = cells + r * cell_size + channel, *y = h + r * size + channel;
+      float s[kBlock] = {}, y[kBlock];
+      if (layer.blocks == 4) {
+        copy_block(u2 + kBlock, kBlock, s);
+      } else if (layer.highway) {
+        copy_block(x + r * size + channel, n, s);
+      }
+      float* c = cells + r * cell_size + channel;
 #pragma omp simd
-      for (int64_t j = 0; j < n; ++j) {
-        const Gates<float> gate{v_f[j], v_r[j], b_f[j], b_r[j]};
-        const Step<float> next =
-            forward_step(gate, 1.0f, u0[j], u1[j], u2[j], scale * s[j], prev[j]);
+      for (int64_t j = 0; j < kBlock; ++j) {
+        const Step<float> next = forward_step(
+            Gates<float>{v_f[j], v_r[j], b_f[j], b_r[j]}, 1.0f, u0[j], u1[j], u2[j], scale * s[j],
+            prev[j]);
         c[j] = next.c;
         y[j] = next.h;
       }
+      copy_block(y, n, h + r * size + channel);
     }
   }
 };

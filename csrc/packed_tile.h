@@ -11,7 +11,9 @@
 template <int R, int V>
 SRU_TARGET void tile(const PanelProduct& a, int64_t row, int64_t lane) {
   Isa::Sum sums[R][V];
+#pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 6
     for (int v = 0; v < V; ++v) {
       sums[r][v] = Isa::begin(a.x_start ? a.x_start[row + r] : 0);
     }
@@ -21,18 +23,23 @@ SRU_TARGET void tile(const PanelProduct& a, int64_t row, int64_t lane) {
   const uint32_t* x = a.x + row * a.words;
   for (int64_t k = 0; k < a.words; ++k, weight += kBlock) {
     Isa::Weight w[V];
+#pragma GCC unroll 6
     for (int v = 0; v < V; ++v) {
       w[v] = Isa::load(weight + v * stride);
       __builtin_prefetch(weight + (V + v) * stride, 0, 2);
     }
+#pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const Isa::Input input = Isa::broadcast(x[r * a.words + k]);
+#pragma GCC unroll 6
       for (int v = 0; v < V; ++v) {
         sums[r][v] = Isa::add(sums[r][v], w[v], input);
       }
     }
   }
+#pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 6
     for (int v = 0; v < V; ++v) {
       const int64_t output = v * kBlock + lane;
       Isa::finish(
