@@ -22,6 +22,7 @@ from fairseq.data import (
     data_utils,
 )
 from fairseq.models import MODEL_REGISTRY, FairseqEncoderDecoderModel, register_model
+from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.optim import AMPOptimizer
 from fairseq.scoring import bleu
 from fairseq.tasks import FairseqTask
@@ -214,6 +215,19 @@ def test_sentence_bleu():
         line = dictionary.encode_line("a b c d e")
         scorer.add(line, line)
         assert scorer.score() == 100
+
+
+def test_repeated_ngrams_are_blocked_on_a_cpu():
+    """After 5 6 5 the 6 is banned; the buffer has room for more tokens."""
+    block = NGramRepeatBlock(2)
+    tokens = torch.tensor([[2, 5, 6, 5, 1, 1, 1]])
+
+    def banned(function):
+        lprobs = function(block, tokens, torch.zeros(1, 9), 1, 1, 3)
+        return lprobs.isinf().nonzero()[:, 1].tolist()
+
+    assert banned(original(NGramRepeatBlock._no_repeat_ngram)) == []
+    assert banned(NGramRepeatBlock._no_repeat_ngram) == [6]
 
 
 def test_sacrebleu_wants_lists(tmp_path):

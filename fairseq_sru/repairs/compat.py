@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from fairseq import models, options
 from fairseq.data import bucket_pad_length_dataset, data_utils
+from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.optim import AMPOptimizer
 from fairseq.scoring import bleu
 from fairseq.tasks import FairseqTask
@@ -36,6 +37,7 @@ def apply() -> None:
     keep_bf16_off_tpus()
     repair_amp_step()
     repair_sentence_bleu()
+    repair_repeat_block()
     silence_known_warnings()
 
 
@@ -151,6 +153,15 @@ def repair_sentence_bleu() -> None:
     @replace(bleu.Scorer, "__init__")
     def __init__(original, self, cfg, eos=None, unk=None):
         original(self, cfg if eos is None else bleu.BleuConfig(pad=cfg, eos=eos, unk=unk))
+
+
+def repair_repeat_block() -> None:
+    """--no-repeat-ngram-size does nothing on a CPU: the last tokens looked at are padding that is
+    still to be written."""
+
+    @replace(NGramRepeatBlock, "_no_repeat_ngram")
+    def _no_repeat_ngram(original, self, tokens, lprobs, bsz, beam_size, step):
+        return original(self, tokens[:, : step + 1], lprobs, bsz, beam_size, step)
 
 
 def repair_sacrebleu() -> None:
