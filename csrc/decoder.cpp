@@ -129,13 +129,6 @@ Layer read_layer(Reader& reader, const std::string& name, const Options& options
   return layer;
 }
 
-float* room(std::vector<float>& buffer, int64_t size) {
-  if (int64_t(buffer.size()) < size) {
-    buffer.resize(size);
-  }
-  return buffer.data();
-}
-
 }  // namespace
 
 Decoder::Decoder(const Weights& weights, const Options& options, const std::string& isa)
@@ -152,8 +145,11 @@ Decoder::Decoder(const Weights& weights, const Options& options, const std::stri
   for (int64_t i = 0; reader.has("stack.layers." + std::to_string(i) + ".out_proj.weight"); ++i) {
     layers_.push_back(read_layer(reader, "stack.layers." + std::to_string(i), options));
     Layer& layer = layers_.back();
-    layer.index = i;
-    width_ = layer.kv_proj ? layer.kv_proj->out() : width_;
+    layer.narrow_cache = embedding_.scalar_type() != at::kFloat;
+    if (layer.kv_proj) {
+      layer.index = attending_++;
+      slot_bytes_ = layer.kv_proj->out() * (layer.narrow_cache ? 2 : 4);
+    }
   }
   reader.finish();
   TORCH_CHECK_VALUE(!layers_.empty(), "decoder: there are no layers");
@@ -167,7 +163,7 @@ Decoder::Decoder(const Weights& weights, const Options& options, const std::stri
 }
 
 KeysValues Decoder::cache(int64_t source) const {
-  return {int64_t(layers_.size()), width_, source};
+  return {attending_, slot_bytes_, source};
 }
 
 void Decoder::begin(const std::vector<Source>& sources, DecodingState& state) const {
@@ -208,10 +204,7 @@ float* Decoder::step(const std::vector<Row>& rows, DecodingState& state) const {
   }
   state.layers.resize(layers_.size());
   for (size_t i = 0; i < layers_.size(); ++i) {
-    DecodingState::Cells& cells = state.layers[i];
-    cells.before.swap(cells.now);
-    layers_[i].step(
-        rows, w.x.data(), cells.before.data(), room(cells.now, R * layers_[i].cell_size()), w);
+    layers_[i].step(rows, w.x.data(), state.layers[i], w);
     w.x.swap(w.h);
   }
   if (feature_proj_) {
