@@ -40,11 +40,13 @@ class Reader {
   }
 
   // null if there is none. order: which outputs, -1 for one of zeros.
-  Matrix matrix(const std::string& name, const std::vector<int64_t>* order = nullptr) {
+  Matrix matrix(
+      const std::string& name, int64_t inputs, const std::vector<int64_t>* order = nullptr) {
     if (!has(name + ".weight")) {
       return {};
     }
     Tensor weight = tensor(name + ".weight"), scale = maybe(name + ".scale");
+    check_sizes(name + ".weight", weight.dim() == 2 && weight.size(1) == inputs);
     if (order) {
       weight = select(weight, *order);
       scale = scale.defined() ? select(scale, *order) : scale;
@@ -53,11 +55,17 @@ class Reader {
         weight, scale.defined() ? OptionalTensor(scale) : std::nullopt, isa_);
   }
 
-  LayerNorm norm(const std::string& name, double eps) {
+  LayerNorm norm(const std::string& name, int64_t size, double eps) {
     if (!has(name + ".weight")) {
       return {};
     }
-    return {floats(name + ".weight"), floats(name + ".bias"), float(eps)};
+    LayerNorm norm{floats(name + ".weight"), floats(name + ".bias"), float(eps)};
+    check_sizes(name, norm.weight.numel() == size && norm.bias.numel() == size);
+    return norm;
+  }
+
+  static void check_sizes(const std::string& name, bool fit) {
+    TORCH_CHECK_VALUE(fit, "decoder: the sizes of ", name, " do not fit the others");
   }
 
   void finish() const {
@@ -101,31 +109,44 @@ std::vector<int64_t> grouped(int64_t size, int64_t blocks) {
   return order;
 }
 
-Layer read_layer(Reader& reader, const std::string& name, const Options& options) {
+Layer read_layer(
+    Reader& reader, const std::string& name, int64_t inputs, const Options& options) {
   const double eps = option(options, "norm_eps");
   Layer layer;
-  layer.pre_norm = reader.norm(name + ".pre_norm", eps);
-  layer.attn_norm = reader.norm(name + ".attn_norm", eps);
-  layer.post_norm = reader.norm(name + ".post_norm", eps);
-  layer.q_proj = reader.matrix(name + (reader.has(name + ".in_proj.weight") ? ".in_proj" : ".q_proj"));
-  layer.kv_proj = reader.matrix(name + ".kv_proj");
-  if (layer.kv_proj) {
-    layer.alpha = reader.floats(name + ".alpha").item<float>();
-  }
-  const Tensor bias = reader.floats(name + ".recurrence.bias");
-  layer.size = bias.size(1);
-  layer.blocks = reader.tensor(name + ".out_proj.weight").size(0) / layer.size;
-  const auto order = grouped(layer.size, layer.blocks);
-  layer.out_proj = reader.matrix(name + ".out_proj", &order);
-  layer.gates = at::zeros({4, int64_t(order.size()) / layer.blocks}, at::kFloat);
-  layer.gates.slice(0, 2, 4).slice(1, 0, layer.size).copy_(bias);
-  if (reader.has(name + ".recurrence.weight_c")) {
-    layer.gates.slice(0, 0, 2).slice(1, 0, layer.size)
-        .copy_(reader.floats(name + ".recurrence.weight_c"));
-  }
   layer.heads = int64_t(option(options, "heads"));
   layer.highway = option(options, "highway") != 0;
   layer.scale = float(option(options, "scale"));
+  layer.pre_norm = reader.norm(name + ".pre_norm", inputs, eps);
+  layer.q_proj = reader.matrix(
+      name + (reader.has(name + ".in_proj.weight") ? ".in_proj" : ".q_proj"), inputs);
+  const int64_t features = layer.q_proj ? layer.q_proj->out() : inputs;
+  layer.kv_proj = reader.matrix(name + ".kv_proj", features);
+  if (layer.kv_proj) {
+    layer.alpha = reader.floats(name + ".alpha").item<float>();
+    Reader::check_sizes(
+        name, layer.q_proj && layer.kv_proj->out() == 2 * features && layer.heads > 0 &&
+                  features % layer.heads == 0);
+  }
+  layer.attn_norm = reader.norm(name + ".attn_norm", features, eps);
+
+  const Tensor bias = reader.floats(name + ".recurrence.bias");
+  Reader::check_sizes(name, bias.dim() == 2 && bias.size(0) == 2 && bias.size(1) > 0);
+  layer.size = bias.size(1);
+  const int64_t outputs = reader.tensor(name + ".out_proj.weight").size(0);
+  layer.blocks = outputs / layer.size;
+  Reader::check_sizes(
+      name, outputs % layer.size == 0 && (layer.blocks == 3 || layer.blocks == 4) &&
+                (layer.blocks == 4 || !layer.highway || layer.size == inputs));
+  const auto order = grouped(layer.size, layer.blocks);
+  layer.out_proj = reader.matrix(name + ".out_proj", features, &order);
+  layer.gates = at::zeros({4, int64_t(order.size()) / layer.blocks}, at::kFloat);
+  layer.gates.slice(0, 2, 4).slice(1, 0, layer.size).copy_(bias);
+  if (reader.has(name + ".recurrence.weight_c")) {
+    layer.gates.slice(0, 0, 2)
+        .slice(1, 0, layer.size)
+        .copy_(reader.floats(name + ".recurrence.weight_c"));
+  }
+  layer.post_norm = reader.norm(name + ".post_norm", layer.size, eps);
   return layer;
 }
 
@@ -137,23 +158,28 @@ Decoder::Decoder(const Weights& weights, const Options& options, const std::stri
   Reader reader(weights, isa);
   embedding_ = reader.tensor("embed_tokens.weight");
   embedding_scale_ = reader.maybe("embed_tokens.scale");
-  input_proj_ = reader.matrix("stack.input_proj");
-  feature_proj_ = reader.matrix("feature_proj");
-  output_projection_ = reader.matrix(
-      reader.has("output_projection.weight") ? "output_projection" : "embed_tokens");
-  output_bias_ = reader.maybe("output_projection.bias");
+  Reader::check_sizes("embed_tokens", embedding_.dim() == 2);
+  int64_t size = embedding_.size(1);
+  input_proj_ = reader.matrix("stack.input_proj", size);
+  size = source_size_ = input_proj_ ? input_proj_->out() : size;
   for (int64_t i = 0; reader.has("stack.layers." + std::to_string(i) + ".out_proj.weight"); ++i) {
-    layers_.push_back(read_layer(reader, "stack.layers." + std::to_string(i), options));
-    Layer& layer = layers_.back();
+    Layer layer = read_layer(reader, "stack.layers." + std::to_string(i), size, options);
     layer.narrow_cache = embedding_.scalar_type() != at::kFloat;
     if (layer.kv_proj) {
       layer.index = attending_++;
       slot_bytes_ = layer.kv_proj->out() * (layer.narrow_cache ? 2 : 4);
     }
+    size = layer.size;
+    layers_.push_back(std::move(layer));
   }
-  reader.finish();
   TORCH_CHECK_VALUE(!layers_.empty(), "decoder: there are no layers");
-  source_size_ = input_proj_ ? input_proj_->out() : embedding_.size(1);
+  feature_proj_ = reader.matrix("feature_proj", size);
+  size = feature_proj_ ? feature_proj_->out() : size;
+  const bool tied = !reader.has("output_projection.weight");
+  output_projection_ = reader.matrix(tied ? "embed_tokens" : "output_projection", size);
+  output_bias_ = reader.maybe("output_projection.bias");
+  Reader::check_sizes("output_projection", output_projection_->out() == embedding_.size(0));
+  reader.finish();
   for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
     if (layer->kv_proj) {
       layer->aligns = true;
