@@ -19,8 +19,8 @@ using SlotRows = std::array<const T*, kSlots>;
 
 // Numbers [i, end) of the keys times q, added to sums; the first i not done.
 template <typename Lanes, typename S, typename T>
-SRU_INLINE int64_t multiply_add(
-    const S* q, const SlotRows<T>& keys, int64_t i, int64_t size, Lanes (&sums)[kSlots]) {
+SRU_INLINE int64_t
+multiply_add(const S* q, const SlotRows<T>& keys, int64_t i, int64_t size, Lanes (&sums)[kSlots]) {
   constexpr int64_t lanes = sizeof(Lanes) / sizeof(S);
   for (; i + lanes <= size; i += lanes) {
     Lanes x, key;
@@ -47,8 +47,8 @@ SRU_INLINE int64_t place(int64_t i, int64_t pairs) {
 
 // As multiply_add, the paired numbers.
 template <typename Lanes, typename S, typename T>
-SRU_INLINE int64_t multiply_add_pairs(
-    const S* q, const SlotRows<T>& keys, int64_t size, Lanes (&sums)[kSlots]) {
+SRU_INLINE int64_t
+multiply_add_pairs(const S* q, const SlotRows<T>& keys, int64_t size, Lanes (&sums)[kSlots]) {
   if constexpr (std::is_same_v<T, c10::BFloat16>) {
     for (int64_t i = 0; i < paired<T>(size); i += 2 * kLanes) {
       Lanes x_even, x_odd, even, odd;
@@ -160,8 +160,8 @@ class Attention {
  private:
   // Numbers [i, size) of y in steps of n vectors; the first one not done.
   template <int n, typename Lanes, typename Q, typename T>
-  SRU_INLINE int64_t weigh(
-      const Q* q, const T* values, int64_t stride, int64_t i, int64_t size, S alpha, Q* y) const {
+  SRU_INLINE int64_t
+  weigh(const Q* q, const T* values, int64_t stride, int64_t i, int64_t size, S alpha, Q* y) const {
     constexpr int64_t lanes = sizeof(Lanes) / sizeof(S);
     for (; i + n * lanes <= size; i += n * lanes) {
       Lanes sums[n] = {};
@@ -185,8 +185,7 @@ class Attention {
   // As weigh, pairs of vectors of numbers [i, pairs).
   template <int n, typename Q, typename T>
   SRU_INLINE int64_t weigh_pairs(
-      const Q* q, const T* values, int64_t stride, int64_t i, int64_t pairs, S alpha,
-      Q* y) const {
+      const Q* q, const T* values, int64_t stride, int64_t i, int64_t pairs, S alpha, Q* y) const {
     if constexpr (std::is_same_v<T, c10::BFloat16>) {
       for (; i + 2 * n * kLanes <= pairs; i += 2 * n * kLanes) {
         typename Vector<S>::Lanes sums[2 * n] = {}, even, odd;

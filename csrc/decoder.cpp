@@ -109,16 +109,15 @@ std::vector<int64_t> grouped(int64_t size, int64_t blocks) {
   return order;
 }
 
-Layer read_layer(
-    Reader& reader, const std::string& name, int64_t inputs, const Options& options) {
+Layer read_layer(Reader& reader, const std::string& name, int64_t inputs, const Options& options) {
   const double eps = option(options, "norm_eps");
   Layer layer;
   layer.heads = int64_t(option(options, "heads"));
   layer.highway = option(options, "highway") != 0;
   layer.scale = float(option(options, "scale"));
   layer.pre_norm = reader.norm(name + ".pre_norm", inputs, eps);
-  layer.q_proj = reader.matrix(
-      name + (reader.has(name + ".in_proj.weight") ? ".in_proj" : ".q_proj"), inputs);
+  layer.q_proj =
+      reader.matrix(name + (reader.has(name + ".in_proj.weight") ? ".in_proj" : ".q_proj"), inputs);
   const int64_t features = layer.q_proj ? layer.q_proj->out() : inputs;
   layer.kv_proj = reader.matrix(name + ".kv_proj", features);
   if (layer.kv_proj) {
@@ -206,16 +205,20 @@ void Decoder::embed(const std::vector<Row>& rows, float* x) const {
       const int64_t token = rows[r].token;
       const auto* from = static_cast<const T*>(embedding_.data_ptr()) + token * size;
       const float scale = embedding_scale_.defined()
-          ? embed_scale_ * data<float>(embedding_scale_)[token] : embed_scale_;
+                              ? embed_scale_ * data<float>(embedding_scale_)[token]
+                              : embed_scale_;
       for (int64_t i = 0; i < size; ++i) {
         x[r * size + i] = float(from[i]) * scale;
       }
     }
   };
   switch (embedding_.scalar_type()) {
-    case at::kFloat: return copy(float());
-    case at::kBFloat16: return copy(c10::BFloat16());
-    default: return copy(int8_t());
+    case at::kFloat:
+      return copy(float());
+    case at::kBFloat16:
+      return copy(c10::BFloat16());
+    default:
+      return copy(int8_t());
   }
 }
 
@@ -280,8 +283,8 @@ Tensor decoder_logits(
       if (caches[n].full()) {
         caches[n].recycle(before[n]);
       }
-      rows[n] = {&caches[n], t == 0 ? -1 : n, data<int64_t>(ids)[n * T + t], caches[n].take(),
-                 &before[n]};
+      rows[n] = {
+          &caches[n], t == 0 ? -1 : n, data<int64_t>(ids)[n * T + t], caches[n].take(), &before[n]};
     }
     const float* scores = decoder->step(rows, state);
     for (int64_t n = 0; n < N; ++n) {

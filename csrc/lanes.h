@@ -23,8 +23,7 @@ SRU_INLINE void load_lanes(const c10::BFloat16* p, Lanes& lanes) {
   constexpr int64_t bytes = sizeof(Lanes);
   typename Vector<uint16_t, bytes / 2>::Lanes shorts;
   memcpy(&shorts, p, sizeof(shorts));
-  const auto words =
-      __builtin_convertvector(shorts, typename Vector<uint32_t, bytes>::Lanes) << 16;
+  const auto words = __builtin_convertvector(shorts, typename Vector<uint32_t, bytes>::Lanes) << 16;
   memcpy(&lanes, &words, sizeof(lanes));
 }
 

@@ -83,8 +83,8 @@ struct AttendRows {
       attention.complete();
       for (int64_t first = 0; first < size; first += head_size) {
         attention.attend(
-            q + r * size + first, reinterpret_cast<const T*>(row.cache->at(layer.index, 0)) + first, size, 2 * size, head_size,
-            layer.alpha, y + r * size + first);
+            q + r * size + first, reinterpret_cast<const T*>(row.cache->at(layer.index, 0)) + first,
+            size, 2 * size, head_size, layer.alpha, y + r * size + first);
         for (int64_t slot = 0; layer.aligns && row.alignment && slot < source; ++slot) {
           row.alignment[slot] += attention.weights()[slot] / layer.heads;
         }
@@ -231,8 +231,7 @@ void Layer::store_slot(const float* keys_values, KeysValues& cache, int64_t slot
   }
 }
 
-void Layer::step(
-    const std::vector<Row>& rows, const float* x, Cells& cells, Workspace& w) const {
+void Layer::step(const std::vector<Row>& rows, const float* x, Cells& cells, Workspace& w) const {
   const int64_t R = rows.size();
   const float* y = query(x, R, w);
   if (kv_proj) {
@@ -288,7 +287,8 @@ void Layer::recur(
         out_proj->multiply(
             w.packed, first, count, group * blocks, blocks, u.data(), blocks * kBlock);
         run_best(RecurRows{
-            *this, rows.data(), u.data(), x, cells.before.data() + group * cells.rows_before * kBlock,
+            *this, rows.data(), u.data(), x,
+            cells.before.data() + group * cells.rows_before * kBlock,
             cells.now.data() + group * R * kBlock, h, first, count, group * kBlock});
       }
     }

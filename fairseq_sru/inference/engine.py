@@ -36,7 +36,7 @@ class GenerationOptions:
         match_source_len: at most S tokens instead.
         sampling_topk, sampling_topp: draw from the most probable so many tokens, or from the fewest
             that together have this probability; None: from all.
-        seed: equal seeds, equal samples, whatever is decoded together.
+        seed: equal seeds give equal samples to a sentence in the same place of the list.
         align: also return alignments.
         bos: the token before the first one; None: the end of the sentence.
         max_rows: hypotheses of all sentences that are decoded together.
@@ -117,8 +117,9 @@ class Engine:
         encoded: list[Tensor] = []
         for batch in _batches([len(sources[i]) for i in order]):
             encoded += self._encoder([sources[order[i]] for i in batch])
-        prefixes = [sources[0].new_zeros(0)] * len(sources) if prefixes is None else prefixes
-        found = self._search(encoded, [prefixes[i] for i in order], options)
+        if prefixes is None:
+            prefixes = [torch.zeros(0, dtype=torch.long)] * len(sources)
+        found = self._search(order, encoded, [prefixes[i] for i in order], options)
         hypotheses: list[list[Hypothesis]] = [[] for _ in sources]
         for i, hypothesis in zip(order, found):
             hypotheses[i] = hypothesis
@@ -140,10 +141,12 @@ class Engine:
         """
         if self._encoder is not None:
             raise ValueError("a translation model needs sources; use translate")
-        return self._search([torch.zeros(0, 0)] * len(prompts), prompts, options)
+        nothing = [torch.zeros(0, 0)] * len(prompts)
+        return self._search(range(len(prompts)), nothing, prompts, options)
 
     def _search(
         self,
+        ids: Sequence[int],
         encoded: Sequence[Tensor],
         prefixes: Sequence[Tensor],
         options: GenerationOptions | None,
@@ -158,6 +161,7 @@ class Engine:
         found = torch.ops.fairseq_sru.search(
             self._decoder,
             source,
+            torch.tensor(ids, dtype=torch.long),
             lengths,
             torch.tensor([options.longest(n) for n in basis.tolist()], dtype=torch.long),
             torch.cat([torch.zeros(0, dtype=torch.long), *prefixes]),
@@ -180,7 +184,7 @@ class Engine:
             top_p=options.sampling_topp or 0.0,
             seed=options.seed,
         )
-        return _split(*found, lengths.tolist(), options)
+        return _split(found, lengths.tolist(), options)
 
 
 def _batches(lengths: Sequence[int]) -> list[range]:
@@ -194,16 +198,10 @@ def _batches(lengths: Sequence[int]) -> list[range]:
 
 
 def _split(
-    counts: Tensor,
-    token_counts: Tensor,
-    tokens: Tensor,
-    token_scores: Tensor,
-    scores: Tensor,
-    alignments: Tensor,
-    source_lengths: Sequence[int],
-    options: GenerationOptions,
+    found: tuple[Tensor, ...], source_lengths: Sequence[int], options: GenerationOptions
 ) -> list[list[Hypothesis]]:
     """What the search returns in a row, sentence by sentence."""
+    counts, token_counts, tokens, token_scores, scores, alignments = found
     sizes = token_counts.tolist()
     pieces = zip(tokens.split(sizes), scores.tolist(), token_scores.split(sizes))
     result, taken = [], 0

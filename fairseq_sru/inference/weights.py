@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fairseq_sru.modules import Stack
+
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
@@ -44,7 +46,8 @@ def read_model(model: nn.Module, precision: str = "float32") -> ModelWeights:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    decoder, encoder = getattr(model, "decoder", None), getattr(model, "encoder", None)
+    decoder: Any = getattr(model, "decoder", None)
+    encoder: Any = getattr(model, "encoder", None)
     problem = _problem(encoder, decoder)
     if problem is not None:
         raise ValueError(f"the engine does not run {type(model).__name__}: {problem}")
@@ -77,7 +80,7 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale.clamp_min(2.0**-100).unsqueeze(1)).round().to(torch.int8), scale
 
 
-def _problem(encoder: nn.Module | None, decoder: nn.Module | None) -> str | None:
+def _problem(encoder: Any, decoder: Any) -> str | None:
     stack = getattr(decoder, "stack", None)
     if stack is None or (encoder is not None and not hasattr(encoder, "stack")):
         return "it has no stack of SRU or SRU++ layers"
@@ -88,7 +91,7 @@ def _problem(encoder: nn.Module | None, decoder: nn.Module | None) -> str | None
     return None
 
 
-def _decoder_options(decoder: nn.Module) -> dict[str, Any]:
+def _decoder_options(decoder: Any) -> dict[str, Any]:
     """As the C++ Decoder takes them; see csrc/decoder.h."""
     window = getattr(decoder, "generation_context", None)
     layer = decoder.stack.layers[0]
@@ -102,7 +105,7 @@ def _decoder_options(decoder: nn.Module) -> dict[str, Any]:
     }
 
 
-def _stack_options(stack: nn.Module) -> dict[str, Any]:
+def _stack_options(stack: Stack) -> dict[str, Any]:
     """With which SRUpp builds such layers."""
     layers = stack.layers
     first, recurrence = layers[0], layers[0].recurrence
@@ -125,7 +128,7 @@ def _stack_options(stack: nn.Module) -> dict[str, Any]:
     }
 
 
-def _read(module: nn.Module, prefix: str, precision: str) -> dict[str, Tensor]:
+def _read(module: Any, prefix: str, precision: str) -> dict[str, Tensor]:
     """The parameters of an encoder or a decoder; an output that is tied to the embedding is left
     out."""
     tied = getattr(module, "output_projection", None)
