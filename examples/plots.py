@@ -40,7 +40,7 @@ class Translation:
 def read_log(path: Path, by: str = "updates") -> Log:
     """Read --log-file, or standard error, of `fairseq-train --log-format json`.
 
-    ``by`` "cpu" needs a log of benchmarks/clocked_train.py. A run that was interrupted and resumed
+    ``by`` "cpu" needs a log of clocked_train.py. A run that was interrupted and resumed
     overwrites what it repeats. Raises ValueError if the file holds no training.
     """
     log = Log()
@@ -51,7 +51,7 @@ def read_log(path: Path, by: str = "updates") -> Log:
         entry = json.loads(line[start:])
         stamp = re.search(r"cpu=([0-9.]+)", line[:start])
         if by == "cpu" and stamp is None:
-            raise ValueError(f"{path} has no cpu= stamps: use benchmarks/clocked_train.py")
+            raise ValueError(f"{path} has no cpu= stamps: use examples/clocked_train.py")
         if "valid_ppl" in entry:
             at = float(stamp[1]) / 60 if by == "cpu" else int(entry["valid_num_updates"])
             log.valid[at] = float(entry["valid_ppl"])

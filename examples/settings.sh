@@ -27,8 +27,8 @@ export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-8589934592}
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
 
-# once TARGET FUNCTION: run FUNCTION on a temporary path and rename it to TARGET when it succeeds,
-# so that what exists is complete and is not made again.
+# once TARGET FUNCTION [ARGUMENT...]: run FUNCTION on a temporary path and the arguments, and rename
+# that path to TARGET when it succeeds, so that what exists is complete and is not made again.
 once() {
   if [[ -e $1 ]]; then
     echo "== $1 is there"
@@ -36,7 +36,7 @@ once() {
   fi
   echo "== $1"
   rm -rf "$1.part"
-  "$2" "$1.part"
+  "$2" "$1.part" "${@:3}"
   mv "$1.part" "$1"
 }
 
@@ -58,17 +58,99 @@ print(*options)
 END
 }
 
-# The steps from text to fairseq's data with one dictionary of VOCABULARY pieces, from
-# SOURCE_LANGUAGE to TARGET_LANGUAGE (default: de to en), by WORKERS processes (default 1); a recipe
-# that differs defines its own.
+# From text to fairseq's data. Functions that make a TARGET are to be run by `once`; a recipe that
+# differs defines its own.
+
+# pieces TARGET: the parallel text of $OUT/corpus in VOCABULARY joint pieces.
 pieces() {
   mkdir "$1"
   "$PYTHON" "$ROOT/examples/pieces.py" "$OUT/corpus" "$1" --vocabulary "$VOCABULARY"
 }
 
+# binary TARGET: the pieces with one dictionary, from SOURCE_LANGUAGE (default de) to TARGET_LANGUAGE
+# (default en), by WORKERS processes (default 1).
 binary() {
   fairseq-preprocess --joined-dictionary \
     --source-lang "${SOURCE_LANGUAGE:-de}" --target-lang "${TARGET_LANGUAGE:-en}" \
     --trainpref "$OUT/pieces/train" --validpref "$OUT/pieces/valid" --testpref "$OUT/pieces/test" \
     --destdir "$1" --workers "${WORKERS:-1}"
+}
+
+# words TARGET [OPTION...]: the words of $OUT/corpus, by WORKERS processes (default 1).
+words() {
+  fairseq-preprocess --only-source --destdir "$1" --workers "${WORKERS:-1}" \
+    --trainpref "$OUT/corpus/train" --validpref "$OUT/corpus/valid" \
+    --testpref "$OUT/corpus/test" "${@:2}"
+}
+
+# bytes TARGET: the bytes of $OUT/corpus.
+bytes() {
+  PYTHONPATH=$ROOT "$PYTHON" "$ROOT/examples/byte_text.py" "$1" \
+    --train "$OUT/corpus/train" --valid "$OUT/corpus/valid" --test "$OUT/corpus/test"
+}
+
+# Training.
+
+# train LOG DATA OPTION...: fairseq-train with the plugin; every line of LOG has the processor time.
+train() {
+  "$PYTHON" "$ROOT/examples/clocked_train.py" "$2" --user-dir "$ROOT/fairseq_sru" --seed 1 \
+    --log-format json --log-file "$1" "${@:3}"
+}
+
+# cosine WARMUP UPDATES: fairseq's options for a learning rate that is zero after UPDATES updates.
+cosine() {
+  echo --lr-scheduler cosine --warmup-updates "$1" --lr-period-updates $(($2 - $1)) \
+    --max-update "$2"
+}
+
+# train_lm MODEL STREAMS OPTION...: a language model with memory, into $OUT/MODEL. GPUS processes,
+# one a GPU (default: all GPUs), share out the streams of an update.
+train_lm() {
+  local gpus=${GPUS:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')}
+  (($2 % gpus == 0)) || { echo "GPUS=$gpus does not divide $2 streams" >&2; exit 1; }
+  train "$OUT/$1.log" "$OUT/binary" --task srupp_language_modeling --batch-size $(($2 / gpus)) \
+    --distributed-world-size "$gpus" --amp --num-workers 1 --log-interval 200 \
+    --validate-interval-updates 8000 --save-interval-updates 8000 --keep-interval-updates 1 \
+    --no-epoch-checkpoints --save-dir "$OUT/$1" "${@:3}"
+}
+
+# Evaluation.
+
+# average TARGET FOLDER COUNT: the mean of the last COUNT epochs' checkpoints in FOLDER.
+average() {
+  PYTHONPATH=$ROOT "$PYTHON" -m fairseq_sru.average_checkpoints \
+    --inputs "$2" --num-epoch-checkpoints "$3" --output "$1"
+}
+
+# generate TARGET MODEL OPTION...: fairseq-generate's output for the test set.
+generate() {
+  fairseq-generate "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --path "$2" --gen-subset test \
+    --source-lang "${SOURCE_LANGUAGE:-de}" --target-lang "${TARGET_LANGUAGE:-en}" \
+    $(device) "${@:3}" > "$1"
+}
+
+# translations TARGET GENERATED: a line a sentence. fairseq prints them by length, H-n is the n-th.
+translations() {
+  grep '^H-' "$2" | sort -V | cut -f 3 | sed 's/ //g; s/▁/ /g; s/^ //' > "$1"
+}
+
+# score TARGET REFERENCE TRANSLATIONS OPTION...: sacreBLEU with its signature.
+score() {
+  sacrebleu "$2" -i "$3" -w 2 "${@:4}" > "$1"
+}
+
+# eval_lm DATA MODEL OPTION...: fairseq-eval-lm on the test set.
+eval_lm() {
+  fairseq-eval-lm "$1" --user-dir "$ROOT/fairseq_sru" --path "$2" --gen-subset test \
+    $(device) "${@:3}"
+}
+
+# curve TARGET [NAME=]LOG...: learning curves.
+curve() {
+  "$PYTHON" "$ROOT/examples/plots.py" curve "$@"
+}
+
+# alignment TARGET GENERATED: what the last decoder layer reads.
+alignment() {
+  "$PYTHON" "$ROOT/examples/plots.py" alignment "$@"
 }

@@ -13,6 +13,7 @@ import torch
 from fairseq_sru import repairs
 from fairseq_sru.checkpoints import read_checkpoint
 from fairseq_sru.errors import UsageError
+from fairseq_sru.files import whole
 
 
 def main() -> None:
@@ -102,10 +103,8 @@ def average(paths: list[str]) -> dict[str, Any]:
 
 def save(state: dict[str, Any], path: str) -> None:
     """Write the whole file, then give it its name: ``path`` is never half a checkpoint."""
-    partial = f"{path}.tmp"
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with whole(Path(path)) as partial:
+        torch.save(state, partial)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,13 @@ def run_fairseq(command: str, *args, stdin: str | None = None) -> subprocess.Com
     return result
 
 
+def binarise(source: Path, destination: Path, *args, **splits: str) -> None:
+    """fairseq-preprocess of one language, ``train="name"`` for the file name.txt in ``source``."""
+    files = [x for split, name in splits.items()
+             for x in (f"--{split}pref", source / f"{name}.txt")]
+    run_fairseq("preprocess", "--only-source", "--destdir", destination, *files, *args)
+
+
 def train(data: Path, save_dir: Path, *args) -> subprocess.CompletedProcess:
     """fairseq-train with the tiny model; later options win."""
     return run_fairseq("train", data, *TRAIN_OPTIONS, "--save-dir", save_dir, *args)
@@ -76,6 +83,32 @@ def fails_in_one_line(result: subprocess.CompletedProcess) -> str:
     return last
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A test whose fixtures start commands starts commands."""
+    for item in items:
+        if "command" in item.fixturenames:
+            item.add_marker("command")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """No subprocess in a test, or in its fixtures, without the marker `command`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("command") is None:
+            patch.setattr(subprocess.Popen, "__init__", refuse_subprocess)
+        return (yield)
+
+
+def refuse_subprocess(*args, **kwargs):
+    pytest.fail("this test starts a subprocess: mark it with pytest.mark.command")
+
+
+@pytest.fixture(scope="session")
+def command() -> None:
+    """For fixtures that start commands: it marks the tests that use them."""
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The folder of reference data, from FAIRSEQ_SRU_REFERENCE."""
@@ -102,7 +135,7 @@ def corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def data(corpus) -> Path:
+def data(corpus, command) -> Path:
     """The corpus binarised: 20 words and fairseq's own symbols a side."""
     folder = corpus / "bin"
     run_fairseq(
@@ -110,6 +143,20 @@ def data(corpus) -> Path:
         "--validpref", corpus / "valid", "--testpref", corpus / "test", "--destdir", folder,
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def lm_data(tmp_path_factory, command) -> Path:
+    """Lines that count in threes, binarised for a language model."""
+    folder = tmp_path_factory.mktemp("text")
+    numbers = random.Random(1)
+    for split, lines in ("train", 80), ("valid", 20), ("test", 20):
+        with open(folder / f"{split}.txt", "w") as file:
+            for _ in range(lines):
+                first, length = numbers.randrange(30), numbers.randint(0, 9)
+                print(*(f"w{(first + 3 * i) % 30}" for i in range(length)), file=file)
+    binarise(folder, folder / "bin", train="train", valid="valid", test="test")
+    return folder / "bin"
 
 
 @pytest.fixture(scope="session")

@@ -224,6 +224,7 @@ def test_sacrebleu_wants_lists(tmp_path):
             sacrebleu.corpus_bleu(hypotheses, [references])
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("option, expected", [
     ("--sacrebleu", "BLEU = 75.54"), ("--sentence-bleu", "1 BLEU4 = 41.37")
 ])
@@ -248,6 +249,7 @@ def test_a_taken_name_is_refused():
         registry.register_task("translation")(FairseqTask)
 
 
+@pytest.mark.command
 def test_importing_is_quiet_and_leaves_cuda_alone():
     code = ("import fairseq_sru, torch; fairseq_sru.register(); "
             "assert not torch.cuda.is_initialized()")
@@ -255,6 +257,7 @@ def test_importing_is_quiet_and_leaves_cuda_alone():
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.command
 def test_modules_without_fairseq():
     code = ("import sys; sys.modules['fairseq'] = None; "
             "from fairseq_sru.modules import SRU, SRUpp; assert 'fairseq_sru.repairs' not in "
@@ -263,6 +266,7 @@ def test_modules_without_fairseq():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.command
 @pytest.mark.parametrize("body, message", [
     ("raise ValueError(\"mutable default <class 'CommonConfig'> for field common is not "
      "allowed: use default_factory\")", "ImportError: this fairseq does not run on Python"),
@@ -279,6 +283,7 @@ def test_a_fairseq_that_does_not_import(body, message, tmp_path):
     assert ("fairseq-fixed" in last) == last.startswith("ImportError")
 
 
+@pytest.mark.command
 def test_report():
     """`python -m fairseq_sru`: versions, devices and sizes as in SRU++ paper, table 8."""
     result = run_python("-m", "fairseq_sru")

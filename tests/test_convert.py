@@ -88,6 +88,7 @@ def test_recorded_runs(reference):
     assert all(result.passed for result in results), "\n".join(map(str, results))
 
 
+@pytest.mark.command
 def test_one_wrong_number_fails(reference, tmp_path):
     def check():
         return subprocess.run(
@@ -107,6 +108,7 @@ def test_one_wrong_number_fails(reference, tmp_path):
     assert check().returncode == 1
 
 
+@pytest.mark.command
 def test_an_empty_folder_fails(tmp_path):
     run = subprocess.run([sys.executable, "-m", "fairseq_sru.convert", "--check", str(tmp_path)],
                          capture_output=True, text=True)

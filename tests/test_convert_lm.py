@@ -197,6 +197,7 @@ def assert_there_and_back(text, folder, monkeypatch):
     assert 0 < before["loss"] < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [
     ["--criterion", "cross_entropy"],
     ["--criterion", "adaptive_loss", "--adaptive-cutoff", "8,16", "--embed-dim", "16",
@@ -222,6 +223,7 @@ def test_another_file_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options_", [[], ["--no-weight-c", "--proj-size", "8"]])
 def test_sru_language_model_there_and_back(text, tmp_path, monkeypatch, options_):
     run_command(

@@ -9,15 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import corpus
 import pytest
-
-DEMO = Path(__file__).resolve().parents[1] / "examples" / "demo"
-sys.path.insert(0, str(DEMO))
-
-import corpus  # noqa: E402
-from grammar import english, german  # noqa: E402
-from grammar.lexicon import ADJECTIVES, NOUN, NOUNS, PLACES, TIMES, VERB, VERBS  # noqa: E402
-from grammar.meaning import (  # noqa: E402
+from grammar import english, german
+from grammar.lexicon import ADJECTIVES, NOUN, NOUNS, PLACES, TIMES, VERB, VERBS
+from grammar.meaning import (
     Amount,
     Clause,
     Clock,
@@ -34,6 +30,7 @@ from grammar.meaning import (  # noqa: E402
     Text,
 )
 
+DEMO = Path(__file__).resolve().parents[1] / "examples" / "demo"
 SIZES = {"train": 10000, "valid": 500, "test": 500}
 SHA256 = "75dd33d8ae52fa0cef9a47e1bdaee9b9339dbd2e6ad002eb6e9c273a24215621"
 
@@ -62,6 +59,7 @@ def test_the_same_text_everywhere(folder):
     assert digest.hexdigest() == SHA256
 
 
+@pytest.mark.command
 def test_hash_seed_does_not_matter(tmp_path):
     texts = []
     for seed in ("1", "2"):
@@ -328,6 +326,7 @@ def run_prepare(out: Path, cwd: Path, **environment) -> str:
     return done.stdout
 
 
+@pytest.mark.command
 def test_prepare_makes_what_is_missing(tmp_path):
     pytest.importorskip("fairseq")
     pytest.importorskip("sentencepiece")

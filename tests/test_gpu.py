@@ -21,10 +21,13 @@ from fairseq_sru.ops.attention import attention_packing
 from fairseq_sru.ops.varlen import runs_varlen
 
 DEVICE = os.environ.get("DEVICE", "cuda")
-pytestmark = pytest.mark.skipif(
-    DEVICE == "cuda" and not torch.cuda.is_available(),
-    reason="no GPU: torch.cuda.is_available() is False",
-)
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        DEVICE == "cuda" and not torch.cuda.is_available(),
+        reason="no GPU: torch.cuda.is_available() is False",
+    ),
+]
 needs_cuda = pytest.mark.skipif(DEVICE != "cuda", reason="about CUDA itself")
 PRECISIONS = [torch.float32, torch.bfloat16] + [torch.float16] * (DEVICE == "cuda")
 EVERYTHING = dict(c0=True, pad=True, mask_c=True, scale=0.6, bidirectional=True)

@@ -3,6 +3,8 @@
 import pytest
 from conftest import USER_DIR, run_python
 
+pytestmark = pytest.mark.command
+
 LOOK = """
 import sys, types, warnings
 import numpy, torch

@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT
 
 pytest.importorskip("sacremoses", reason="the recipe needs sacremoses: pip install sacremoses")
+pytestmark = pytest.mark.command
 
 NOUNS = [("Der Hund", "The dog"), ("Die Katze", "The cat"), ("Ein Kind", "A child"),
          ("Das Pferd", "The horse"), ("Unser Arzt", "Our doctor"), ("Der Vogel", "The bird")]
@@ -97,7 +98,7 @@ def succeeds(script: str, *arguments: str, **environment: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def prepared(archive, tmp_path_factory) -> Path:
+def prepared(archive, tmp_path_factory, command) -> Path:
     """Both protocols, one from the packed archive, the other from the unpacked."""
     out = tmp_path_factory.mktemp("out")
     packed = out / "de-en.tgz"

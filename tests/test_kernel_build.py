@@ -18,6 +18,7 @@ from torch.utils import cpp_extension
 from fairseq_sru.ops.reference import recurrence_ref, state_dtype
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.command
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="nvcc not found")
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.data import Dictionary
-from test_stream_task import data, evaluate, train  # noqa: F401  (data is a fixture)
+from test_stream_task import evaluate, train
 
 from fairseq_sru.models.language_model import SRUppLanguageModel
 from fairseq_sru.models.lm_config import SRUPP_PRESETS as PRESETS
@@ -71,26 +71,26 @@ def test_every_published_preset_is_there():
     "srupp_lm_wiki103_base", "srupp_lm_billion_word_large_k5", "srupp_lm_wikitext2",
     "srupp_lm_bytes",
 ])
-def test_presets_train_resume_and_are_scored(data, tmp_path, name):  # noqa: F811
+def test_presets_train_resume_and_are_scored(lm_data, tmp_path, name):
     """20 updates with narrow layers; the memory, ties and softmax are the preset's."""
     bands = SMALL_BANDS if "adaptive_cutoff" in PRESETS[name] else []
     options = ["--arch", name, *SHRUNK, *bands, "--clip-norm", "1.0", "--weight-decay", "0.1",
                "--lr-scheduler", "cosine", "--warmup-updates", "5", "--lr", "0.01",
                "--lr-period-updates", "20"]
-    path = train(data, tmp_path, *options, "--max-update", "4", "--disable-validation")
-    first = evaluate(data, path, "--eval-context", "8")
-    path = train(data, tmp_path, *options, "--max-update", "20", "--disable-validation")
+    path = train(lm_data, tmp_path, *options, "--max-update", "4", "--disable-validation")
+    first = evaluate(lm_data, path, "--eval-context", "8")
+    path = train(lm_data, tmp_path, *options, "--max-update", "20", "--disable-validation")
     state = torch.load(path, weights_only=True)
     assert state["optimizer_history"][-1]["num_updates"] == 20
-    assert evaluate(data, path, "--eval-context", "8") < first
+    assert evaluate(lm_data, path, "--eval-context", "8") < first
 
 
 @pytest.mark.parametrize("missing", ["generation_context", "srupp_compile", "tie_adaptive_proj"])
-def test_a_checkpoint_older_than_an_option_is_read(data, tmp_path, missing):  # noqa: F811
-    path = train(data, tmp_path, "--arch", "srupp_lm_tiny", "--max-update", "2",
+def test_a_checkpoint_older_than_an_option_is_read(lm_data, tmp_path, missing):
+    path = train(lm_data, tmp_path, "--arch", "srupp_lm_tiny", "--max-update", "2",
                  "--disable-validation")
-    expected = evaluate(data, path)
+    expected = evaluate(lm_data, path)
     state = torch.load(path, weights_only=True)
     del state["cfg"]["model"][missing]
     torch.save(state, path)
-    assert evaluate(data, path) == expected
+    assert evaluate(lm_data, path) == expected

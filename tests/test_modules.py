@@ -233,6 +233,7 @@ def test_dropout_only_while_training():
     assert stack.layers[1].recurrence.dropout == 0.0
 
 
+@pytest.mark.command
 def test_modules_do_not_need_fairseq():
     program = ("import sys; sys.modules['fairseq'] = None\n"
                "import torch; from fairseq_sru.modules import SRU\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+plots = importlib.import_module("plots")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-sys.path.insert(0, str(EXAMPLES))
-
-import plots  # noqa: E402
 
 LOG = """\
 task: TranslationTask
@@ -77,6 +76,7 @@ def test_the_most_reordered_sentence_is_chosen(generated):
     assert plots.choose(plots.read_generated(generated), count=1) == [1]
 
 
+@pytest.mark.command
 def test_pictures(log, generated, tmp_path):
     curve, alignment = tmp_path / "curve.png", tmp_path / "alignment.part"
     for done in (run("curve", curve, log, f"again={log}"), run("alignment", alignment, generated)):
@@ -85,6 +85,7 @@ def test_pictures(log, generated, tmp_path):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.command
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

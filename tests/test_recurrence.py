@@ -235,6 +235,7 @@ def test_bad_input_is_refused(change, message):
         recurrence(**{**make_inputs(5, 3, 4), **change})
 
 
+@pytest.mark.command
 def test_without_the_extension_the_loop_runs_and_warns_once():
     program = (
         "import importlib.abc, sys, warnings\n"

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, USER_DIR, run_fairseq, run_python
 from fairseq.data import Dictionary
 from test_language_model import close, log_probs, variant_id
-from test_stream_task import assert_same_model, data, evaluate, train  # noqa: F401  (a fixture)
+from test_stream_task import assert_same_model, evaluate, train
 
 from fairseq_sru.convert import ConversionError
 from fairseq_sru.convert.language_model import (
@@ -278,52 +278,52 @@ NARROW = ["--hidden-size", "32", "--embed-dim", "12", "--layers", "3"]
 
 
 @pytest.mark.parametrize("name", ["sru_lm_enwik8_10", "sru_lm_enwik8_8_proj"])
-def test_presets_train_and_are_scored(data, tmp_path, name):  # noqa: F811
+def test_presets_train_and_are_scored(lm_data, tmp_path, name):
     """20 updates with narrow layers, as on enwik8."""
     options = ["--arch", name, *NARROW, *(["--proj-size", "16"] if "proj" in name else []), *RECIPE]
-    path = train(data, tmp_path, *options, "--max-update", "4")
-    first = evaluate(data, path)
-    path = train(data, tmp_path, *options, "--max-update", "20")
+    path = train(lm_data, tmp_path, *options, "--max-update", "4")
+    first = evaluate(lm_data, path)
+    path = train(lm_data, tmp_path, *options, "--max-update", "20")
     state = torch.load(path, weights_only=True)
     assert state["optimizer_history"][-1]["num_updates"] == 20
     assert any("in_proj" in name for name in state["model"]) == ("proj" in name)
-    assert evaluate(data, path) < first
+    assert evaluate(lm_data, path) < first
 
 
-def test_a_resumed_run_continues_exactly(data, tmp_path):  # noqa: F811
+def test_a_resumed_run_continues_exactly(lm_data, tmp_path):
     """Updates 7 to 20 after a stop in the middle of the first epoch, cells included."""
     options = ["--arch", "sru_lm_tiny", "--dropout", "0", *RECIPE]
-    straight = train(data, tmp_path / "straight", *options, "--max-update", "20")
-    path = train(data, tmp_path / "resumed", *options, "--max-update", "7")
+    straight = train(lm_data, tmp_path / "straight", *options, "--max-update", "20")
+    path = train(lm_data, tmp_path / "resumed", *options, "--max-update", "7")
     (streams,) = torch.load(path, weights_only=True)["extra_state"]["train_iterator"]["streams"]
     assert streams["cells"].shape == (2, 4, 32) and streams["inputs"] == [None, None]
-    resumed = train(data, tmp_path / "resumed", *options, "--max-update", "20")
+    resumed = train(lm_data, tmp_path / "resumed", *options, "--max-update", "20")
     assert_same_model(straight, resumed)
 
 
 @pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):  # noqa: F811
-    return train(data, tmp_path_factory.mktemp("trained"), "--arch", "sru_lm_tiny", *RECIPE,
+def trained(lm_data, tmp_path_factory):
+    return train(lm_data, tmp_path_factory.mktemp("trained"), "--arch", "sru_lm_tiny", *RECIPE,
                  "--max-update", "20")
 
 
-def test_segments_and_context_change_no_score(data, trained):  # noqa: F811
-    scores = [evaluate(data, trained, "--eval-segment", segment, "--eval-context", context)
+def test_segments_and_context_change_no_score(lm_data, trained):
+    scores = [evaluate(lm_data, trained, "--eval-segment", segment, "--eval-context", context)
               for segment, context in (("1", "0"), ("7", "3"), ("50", "99"))]
     assert max(scores) - min(scores) < 1e-5
 
 
 @pytest.mark.parametrize("mode", ["none", "eos"])
-def test_the_stateless_task_scores_the_model_too(data, trained, mode):  # noqa: F811
-    loss = evaluate(data, trained, "--sample-break-mode", mode, "--tokens-per-sample", "30",
+def test_the_stateless_task_scores_the_model_too(lm_data, trained, mode):
+    loss = evaluate(lm_data, trained, "--sample-break-mode", mode, "--tokens-per-sample", "30",
                     task="language_modeling")
     assert 2.0 < loss < 6.0
 
 
 @pytest.mark.parametrize("task", ["srupp_language_modeling", "language_modeling"])
-def test_texts_are_continued_from_a_prompt(data, trained, task):  # noqa: F811
+def test_texts_are_continued_from_a_prompt(lm_data, trained, task):
     output = run_fairseq(
-        "interactive", data, "--user-dir", USER_DIR, "--task", task, "--path", trained, "--cpu",
+        "interactive", lm_data, "--user-dir", USER_DIR, "--task", task, "--path", trained, "--cpu",
         "--max-len-b", "12", "--batch-size", "3", "--buffer-size", "3", "--beam", "3",
         stdin="w1 w4 w7\nw3\n\n").stdout
     texts = dict(re.findall(r"^D-(\d)\t\S+\t(.*)$", output, re.MULTILINE))
@@ -331,6 +331,7 @@ def test_texts_are_continued_from_a_prompt(data, trained, task):  # noqa: F811
     assert texts["0"].startswith("w1 w4 w7") and texts["1"].startswith("w3")
 
 
+@pytest.mark.command
 def test_the_recipe_trains_and_evaluates(tmp_path):
     """examples/enwik8 on a small stand-in for enwik8."""
     for split in ("train", "valid", "test"):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import lzma
 import os
-import random
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, USER_DIR, run_fairseq, run_python, train_on_two_ranks
+from conftest import ROOT, USER_DIR, binarise, run_fairseq, run_python, train_on_two_ranks
 from fairseq import checkpoint_utils, options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import eval_lm as fairseq_eval_lm
@@ -28,26 +27,6 @@ TRAIN = [
     "--tokens-per-sample", "6", "--optimizer", "radam", "--lr", "0.01", "--num-workers", "0",
     "--cpu", "--log-format", "simple", "--log-interval", "4",
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """Lines that count in threes, binarised."""
-    folder = tmp_path_factory.mktemp("text")
-    numbers = random.Random(1)
-    for split, lines in ("train", 80), ("valid", 20), ("test", 20):
-        with open(folder / f"{split}.txt", "w") as file:
-            for _ in range(lines):
-                first, length = numbers.randrange(30), numbers.randint(0, 9)
-                print(*(f"w{(first + 3 * i) % 30}" for i in range(length)), file=file)
-    preprocess(folder, folder / "bin", train="train", valid="valid", test="test")
-    return folder / "bin"
-
-
-def preprocess(source: Path, destination: Path, *args, **splits) -> None:
-    files = [x for split, name in splits.items()
-             for x in (f"--{split}pref", source / f"{name}.txt")]
-    run_fairseq("preprocess", "--only-source", "--destdir", destination, *files, *args)
 
 
 def train(data, save_dir, *args) -> Path:
@@ -70,8 +49,8 @@ def evaluate(data, path, *args, task="srupp_language_modeling"):
 
 
 @pytest.fixture(scope="module")
-def trained(data, tmp_path_factory) -> Path:
-    return train(data, tmp_path_factory.mktemp("trained"), "--max-epoch", "3")
+def trained(lm_data, tmp_path_factory) -> Path:
+    return train(lm_data, tmp_path_factory.mktemp("trained"), "--max-epoch", "3")
 
 
 def build_task(data, **values):
@@ -149,8 +128,8 @@ def test_two_processes_see_what_one_sees():
             assert torch.equal(whole, torch.cat([left, right]))
 
 
-def test_every_pass_has_a_memory_of_its_own(data):
-    task = build_task(data, tokens_per_sample=6, eval_context=9, eval_segment=4)
+def test_every_pass_has_a_memory_of_its_own(lm_data):
+    task = build_task(lm_data, tokens_per_sample=6, eval_context=9, eval_segment=4)
     seen = []
     for split in ("train", "valid"):
         task.load_dataset(split)
@@ -170,8 +149,8 @@ def test_every_pass_has_a_memory_of_its_own(data):
                 seen.append(memory)
 
 
-def test_streams_come_in_order_from_worker_processes_too(data):
-    task = build_task(data, tokens_per_sample=6)
+def test_streams_come_in_order_from_worker_processes_too(lm_data):
+    task = build_task(lm_data, tokens_per_sample=6)
     task.load_dataset("train")
     batches = [
         [b["target"] for b in task.get_batch_iterator(
@@ -183,17 +162,17 @@ def test_streams_come_in_order_from_worker_processes_too(data):
         assert all(torch.equal(*pair) for pair in zip(batches[0], other))
 
 
-def test_the_number_of_streams_may_follow_from_max_tokens(data):
-    task = build_task(data, tokens_per_sample=6)
+def test_the_number_of_streams_may_follow_from_max_tokens(lm_data):
+    task = build_task(lm_data, tokens_per_sample=6)
     task.load_dataset("train")
     batches = task.get_batch_iterator(task.dataset("train"), max_tokens=32)
     assert batches.first_batch["net_input"]["src_tokens"].shape == (5, 6)
 
 
-def test_validation_leaves_the_training_memory_alone(data, tmp_path):
-    with_it = train(data, tmp_path / "with", "--max-epoch", "2",
+def test_validation_leaves_the_training_memory_alone(lm_data, tmp_path):
+    with_it = train(lm_data, tmp_path / "with", "--max-epoch", "2",
                     "--validate-interval-updates", "3")
-    without = train(data, tmp_path / "without", "--max-epoch", "2", "--disable-validation")
+    without = train(lm_data, tmp_path / "without", "--max-epoch", "2", "--disable-validation")
     assert_same_model(with_it, without)
 
 
@@ -203,54 +182,54 @@ def test_validation_leaves_the_training_memory_alone(data, tmp_path):
     ("--save-interval-updates", "5", "--adaptive-cutoff", "8,20", "--tie-adaptive-proj",
      "--criterion", "adaptive_loss", "--ddp-backend", "legacy_ddp"),
 ], ids=["plain", "accumulating", "adaptive"])
-def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_same_run(data, tmp_path, options):
+def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_same_run(lm_data, tmp_path, options):
     """To the last bit: the state of the streams is part of the checkpoint."""
-    straight = train(data, tmp_path / "straight", *options, "--max-update", "27")
-    train(data, tmp_path / "resumed", *options, "--max-update", "5")
+    straight = train(lm_data, tmp_path / "straight", *options, "--max-update", "27")
+    train(lm_data, tmp_path / "resumed", *options, "--max-update", "5")
     state = torch.load(tmp_path / "resumed" / "checkpoint_last.pt", weights_only=True)
     iterator = state["extra_state"]["train_iterator"]
     assert iterator["iterations_in_epoch"] in (5, 10)
     assert [len(s["cells"]) for s in iterator["streams"]] == [2]
-    resumed = train(data, tmp_path / "resumed", *options, "--max-update", "27")
+    resumed = train(lm_data, tmp_path / "resumed", *options, "--max-update", "27")
     assert_same_model(straight, resumed)
 
 
-def test_without_the_saved_state_the_resumed_run_would_differ(data, tmp_path):
+def test_without_the_saved_state_the_resumed_run_would_differ(lm_data, tmp_path):
     """The test above can fail."""
-    straight = train(data, tmp_path / "straight", "--max-update", "8")
-    path = train(data, tmp_path / "resumed", "--max-update", "5")
+    straight = train(lm_data, tmp_path / "straight", "--max-update", "8")
+    path = train(lm_data, tmp_path / "resumed", "--max-update", "5")
     state = torch.load(path, weights_only=True)
     for streams in state["extra_state"]["train_iterator"]["streams"]:
         streams["cells"].zero_()
     torch.save(state, path)
-    resumed = train(data, tmp_path / "resumed", "--max-update", "8")
+    resumed = train(lm_data, tmp_path / "resumed", "--max-update", "8")
     with pytest.raises(AssertionError):
         assert_same_model(straight, resumed)
 
 
-def test_streams_of_another_number_cannot_be_resumed(data, tmp_path):
-    train(data, tmp_path, "--max-update", "5")
+def test_streams_of_another_number_cannot_be_resumed(lm_data, tmp_path):
+    train(lm_data, tmp_path, "--max-update", "5")
     with pytest.raises(UsageError, match="over 1 x 4 streams .* this run has 1 x 2"):
-        train(data, tmp_path, "--batch-size", "2", "--max-update", "7")
-    train(data, tmp_path, "--batch-size", "2", "--max-update", "7", "--reset-dataloader")
+        train(lm_data, tmp_path, "--batch-size", "2", "--max-update", "7")
+    train(lm_data, tmp_path, "--batch-size", "2", "--max-update", "7", "--reset-dataloader")
 
 
-def test_another_tasks_epoch_cannot_be_resumed(data, tmp_path):
+def test_another_tasks_epoch_cannot_be_resumed(lm_data, tmp_path):
     stateless = ("--task", "language_modeling", "--max-tokens", "64", "--batch-size", "8")
-    train(data, tmp_path, *stateless, "--max-update", "3")
+    train(lm_data, tmp_path, *stateless, "--max-update", "3")
     with pytest.raises(UsageError, match="another task: add --reset-dataloader"):
-        train(data, tmp_path, "--max-update", "5")
+        train(lm_data, tmp_path, "--max-update", "5")
 
 
-def test_two_processes_train_as_one_and_resume(data, tmp_path):
+def test_two_processes_train_as_one_and_resume(lm_data, tmp_path):
     """Each on its half of the streams."""
 
     def two(folder, stop):
-        train_on_two_ranks(data, *TRAIN, "--batch-size", "2", "--dropout", "0",
+        train_on_two_ranks(lm_data, *TRAIN, "--batch-size", "2", "--dropout", "0",
                            "--max-update", stop, "--save-dir", folder)
         return folder / "checkpoint_last.pt"
 
-    one = train(data, tmp_path / "one", "--dropout", "0", "--max-update", "9")
+    one = train(lm_data, tmp_path / "one", "--dropout", "0", "--max-update", "9")
     straight = two(tmp_path / "straight", 9)
     assert_same_model(one, straight, atol=1e-5)
     two(tmp_path / "resumed", 5)
@@ -260,47 +239,47 @@ def test_two_processes_train_as_one_and_resume(data, tmp_path):
     assert abs(difference[0] - difference[1]) <= 0.002
 
 
-def test_segment_length_changes_no_score_and_context_does(data, trained):
-    scores = [evaluate(data, trained, "--eval-context", "9", "--eval-segment", segment)
+def test_segment_length_changes_no_score_and_context_does(lm_data, trained):
+    scores = [evaluate(lm_data, trained, "--eval-context", "9", "--eval-segment", segment)
               for segment in (1, 4, 50)]
     assert max(scores) - min(scores) < 1e-5
-    assert abs(evaluate(data, trained, "--eval-context", "0") - scores[0]) > 1e-4
+    assert abs(evaluate(lm_data, trained, "--eval-context", "0") - scores[0]) > 1e-4
 
 
-def test_every_command_counts_every_token_once(data, trained, caplog):
-    text = (data.parent / "test.txt").read_text()
+def test_every_command_counts_every_token_once(lm_data, trained, caplog):
+    text = (lm_data.parent / "test.txt").read_text()
     count = len(text.split()) + text.count("\n")
     caplog.set_level("INFO")
     for args in (), ("--batch-size", "3"), ("--eval-segment", "50"):
         caplog.clear()
-        evaluate(data, trained, *args)
+        evaluate(lm_data, trained, *args)
         assert f"Evaluated {count} tokens" in caplog.text
     output = run_fairseq(
-        "validate", data, "--user-dir", USER_DIR, "--task", "srupp_language_modeling", "--path",
+        "validate", lm_data, "--user-dir", USER_DIR, "--task", "srupp_language_modeling", "--path",
         trained, "--valid-subset", "test", "--cpu", "--batch-size", "1", "--eval-context", "9",
         "--eval-segment", "1000", "--unit", "character", "--log-format", "simple",
         "--num-workers", "0").stdout
     loss, bpc, words = (
         float(re.search(rf"\| {name} ([\d.]+)", output)[1]) for name in ("loss", "bpc", "wpb"))
-    expected = evaluate(data, trained, "--eval-context", "9")
+    expected = evaluate(lm_data, trained, "--eval-context", "9")
     assert (words, loss) == (count, pytest.approx(expected, abs=6e-4))
     assert bpc == pytest.approx(expected, abs=6e-5)
 
 
 @pytest.mark.parametrize("mode", ["none", "complete", "eos"])
-def test_the_stateless_task_scores_the_model_too(data, trained, mode):
-    loss = evaluate(data, trained, "--sample-break-mode", mode, "--tokens-per-sample", "30",
+def test_the_stateless_task_scores_the_model_too(lm_data, trained, mode):
+    loss = evaluate(lm_data, trained, "--sample-break-mode", mode, "--tokens-per-sample", "30",
                     task="language_modeling")
     assert 2.0 < loss < 6.0
 
 
 @pytest.mark.parametrize("task", ["srupp_language_modeling", "language_modeling"])
-def test_texts_are_continued_from_a_prompt(data, trained, task):
+def test_texts_are_continued_from_a_prompt(lm_data, trained, task):
     """Batches of prompts, beams and sampling."""
     for how in ("--beam", "3"), ("--beam", "1", "--sampling"):
         output = run_fairseq(
-            "interactive", data, "--user-dir", USER_DIR, "--task", task, "--path", trained, "--cpu",
-            "--max-len-b", "12", "--batch-size", "3", "--buffer-size", "3", *how,
+            "interactive", lm_data, "--user-dir", USER_DIR, "--task", task, "--path", trained,
+            "--cpu", "--max-len-b", "12", "--batch-size", "3", "--buffer-size", "3", *how,
             stdin="w1 w4 w7\nw3\n\n").stdout
         texts = dict(re.findall(r"^D-(\d)\t\S+\t(.*)$", output, re.MULTILINE))
         assert texts.keys() == {"0", "1", "2"}
@@ -312,13 +291,13 @@ def test_texts_are_continued_from_a_prompt(data, trained, task):
     (("--gen-subset", "lost"), "lost.bin and .idx do not exist"),
     (("--batch-size", "10000"), "cannot fill 10000 streams"),
 ])
-def test_mistakes_are_named(data, trained, args, message):
+def test_mistakes_are_named(lm_data, trained, args, message):
     with pytest.raises(UsageError, match=message):
-        evaluate(data, trained, *args)
+        evaluate(lm_data, trained, *args)
 
 
 @pytest.fixture(scope="module")
-def wikitext2(tmp_path_factory):
+def wikitext2(tmp_path_factory, command):
     """The test text of WikiText-2, from WIKITEXT2, binarised with 2,000 types."""
     folder = Path(os.environ.get("WIKITEXT2", ROOT.parent / "shared" / "data" / "wikitext-2"))
     if not folder.is_dir():
@@ -326,7 +305,7 @@ def wikitext2(tmp_path_factory):
     out = tmp_path_factory.mktemp("wikitext2")
     for split in ("valid", "test"):
         (out / f"{split}.txt").write_bytes(lzma.open(folder / f"{split}.txt.xz").read())
-    preprocess(out, out / "bin", "--nwordssrc", "2000", train="valid", test="test")
+    binarise(out, out / "bin", "--nwordssrc", "2000", train="valid", test="test")
     return out
 
 
@@ -367,9 +346,9 @@ def test_eval_lm_agrees_with_a_loop_over_the_text(wikitext2, tmp_path, caplog):
     assert loss == pytest.approx(total / len(tokens) / np.log(2), rel=1e-6)
 
 
-def test_a_memory_of_a_pass_is_not_shared_with_the_next(data):
+def test_a_memory_of_a_pass_is_not_shared_with_the_next(lm_data):
     """The iterator that training resumes from hands its state over once."""
-    task = build_task(data, tokens_per_sample=6)
+    task = build_task(lm_data, tokens_per_sample=6)
     task.load_dataset("train")
     streams = Streams(task.dataset("train"), 2, 6, PAD, EOS)
     batches = StreamBatchIterator(streams, StreamMemory(6, 6))
@@ -383,6 +362,7 @@ def test_a_memory_of_a_pass_is_not_shared_with_the_next(data):
     assert next(batches.next_epoch_itr())["net_input"]["memory"].before is None
 
 
+@pytest.mark.command
 def test_bytes_from_files_to_samples(tmp_path):
     """examples/byte_text.py and --bpe srupp_bytes; spaces and line ends are bytes like others."""
     text = "def f(x):\n    return 'Zürich'  # \t€\n\n".encode() * 8

@@ -3,6 +3,5 @@
 # MODEL  as for train.sh. Arguments are passed on to fairseq-eval-lm.
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
-fairseq-eval-lm "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --task srupp_language_modeling \
-  --path "$OUT/${MODEL:-base}/checkpoint_best.pt" --gen-subset test --batch-size 1 \
-  --eval-segment 256 --eval-context "${CONTEXT:-96}" $(device) "$@"
+eval_lm "$OUT/binary" "$OUT/${MODEL:-base}/checkpoint_best.pt" --task srupp_language_modeling \
+  --batch-size 1 --eval-segment 256 --eval-context "${CONTEXT:-96}" "$@"

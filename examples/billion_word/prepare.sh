@@ -5,6 +5,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 NAME=1-billion-word-language-modeling-benchmark-r13output
+WORKERS=${WORKERS:-$(nproc)}
 URL=http://www.statmt.org/lm-benchmark/$NAME.tar.gz
 
 corpus() {
@@ -21,11 +22,5 @@ corpus() {
   cp "$folder"/heldout-monolingual.tokenized.shuffled/news.en.heldout-00000-of-00050 "$1/test"
 }
 
-binary() {
-  fairseq-preprocess --only-source --destdir "$1" --workers "${WORKERS:-$(nproc)}" \
-    --thresholdsrc 3 --trainpref "$OUT/corpus/train" --validpref "$OUT/corpus/valid" \
-    --testpref "$OUT/corpus/test"
-}
-
 once "$OUT/corpus" corpus
-once "$OUT/binary" binary
+once "$OUT/binary" words --thresholdsrc 3

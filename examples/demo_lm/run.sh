@@ -9,31 +9,18 @@ corpus() {
   "$PYTHON" "$HERE/corpus.py" "$1"
 }
 
-binary() {
-  PYTHONPATH=$ROOT "$PYTHON" "$ROOT/examples/byte_text.py" "$1" \
-    --train "$OUT/corpus/train" --valid "$OUT/corpus/valid" --test "$OUT/corpus/test"
-}
-
 model() {
-  fairseq-train "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --task srupp_language_modeling \
+  train "$OUT/train.log" "$OUT/binary" --task srupp_language_modeling \
     --unit character --arch srupp_lm_bytes --layers 4 --tokens-per-sample 128 --batch-size 16 \
-    --optimizer radam --weight-decay 0.1 --clip-norm 1.0 \
-    --lr 6e-3 --lr-scheduler cosine --warmup-updates 50 --lr-period-updates $((UPDATES - 50)) \
-    --max-update "$UPDATES" --save-interval-updates 100 --keep-interval-updates 1 \
+    --optimizer radam --weight-decay 0.1 --clip-norm 1.0 --lr 6e-3 $(cosine 50 "$UPDATES") \
+    --save-interval-updates 100 --keep-interval-updates 1 \
     --batch-size-valid 16 --eval-segment 512 --eval-context 256 --max-valid-steps 10 \
-    --save-dir "$OUT/checkpoints" --seed 1 --num-workers 0 \
-    --log-format json --log-file "$OUT/train.log" --log-interval 25 --no-progress-bar \
-    $(device train)
+    --save-dir "$OUT/checkpoints" --num-workers 0 --log-interval 25 $(device train)
   cp "$OUT/checkpoints/checkpoint_last.pt" "$1"
 }
 
-curve() {
-  "$PYTHON" "$ROOT/examples/plots.py" curve "$1" srupp_lm_bytes="$OUT/train.log"
-}
-
 evaluate() {
-  fairseq-eval-lm "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --path "$OUT/model.pt" \
-    --gen-subset test --num-workers 0 $(device) "$@" 2>&1 | grep -E 'Evaluated|Loss|rror'
+  eval_lm "$OUT/binary" "$OUT/model.pt" --num-workers 0 "$@" 2>&1 | grep -E 'Evaluated|Loss|rror'
 }
 
 scores() {
@@ -54,9 +41,9 @@ sample() {
 }
 
 once "$OUT/corpus" corpus
-once "$OUT/binary" binary
+once "$OUT/binary" bytes
 once "$OUT/model.pt" model
-once "$OUT/curve.png" curve
+once "$OUT/curve.png" curve srupp_lm_bytes="$OUT/train.log"
 once "$OUT/scores.txt" scores
 once "$OUT/sample.txt" sample
 

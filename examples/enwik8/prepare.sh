@@ -26,10 +26,5 @@ corpus() {
   tail -c 5000000 "$1/enwik8" > "$1/test"
 }
 
-binary() {
-  PYTHONPATH=$ROOT "$PYTHON" "$ROOT/examples/byte_text.py" "$1" \
-    --train "$OUT/corpus/train" --valid "$OUT/corpus/valid" --test "$OUT/corpus/test"
-}
-
 once "$OUT/corpus" corpus
-once "$OUT/binary" binary
+once "$OUT/binary" bytes

@@ -8,7 +8,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 MODEL=${MODEL:-small}
-GPUS=${GPUS:-$("$PYTHON" -c 'import torch; print(max(1, torch.cuda.device_count()))')}
 case $MODEL in # streams x segment, learning rate: SRU++, tables 2 and 11; SRU, section 4.4
   small*) streams=24 segment=512 lr=2.5e-4 ;;
   base*) streams=32 segment=1024 lr=3e-4 ;;
@@ -20,7 +19,6 @@ case $MODEL in # streams x segment, learning rate: SRU++, tables 2 and 11; SRU, 
   sru_12_proj) streams=64 segment=256 lr=3.71e-4 ;;
   *) echo "MODEL=$MODEL: see the top of $0" >&2; exit 1 ;;
 esac
-((streams % GPUS == 0)) || { echo "GPUS=$GPUS does not divide $streams streams" >&2; exit 1; }
 
 case $MODEL in
   sru_*)
@@ -35,10 +33,5 @@ case $MODEL in
     ;;
 esac
 
-fairseq-train "$OUT/binary" --user-dir "$ROOT/fairseq_sru" \
-  --task srupp_language_modeling --unit character \
-  --tokens-per-sample $segment --batch-size $((streams / GPUS)) \
-  --distributed-world-size "$GPUS" --amp --lr $lr "${recipe[@]}" \
-  --validate-interval-updates 8000 --save-interval-updates 8000 --keep-interval-updates 1 \
-  --no-epoch-checkpoints --save-dir "$OUT/$MODEL" --seed 1 --num-workers 1 \
-  --log-format json --log-file "$OUT/$MODEL.log" --log-interval 200 --no-progress-bar "$@"
+train_lm "$MODEL" $streams --unit character --tokens-per-sample $segment --lr $lr \
+  "${recipe[@]}" "$@"

@@ -11,41 +11,20 @@ if [[ -n ${AVERAGE:-} ]]; then
 fi
 mkdir -p "$RESULT"
 
-averaged() {
-  (cd "$ROOT" && "$PYTHON" -m fairseq_sru.average_checkpoints \
-    --inputs "$RUN/checkpoints" --num-epoch-checkpoints "$AVERAGE" --output "$1")
-}
-
-generated() {
-  fairseq-generate "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --path "$MODEL" \
-    --source-lang de --target-lang en $LIMITS --gen-subset test --beam 5 --max-tokens 8000 \
-    --remove-bpe sentencepiece $(device) > "$1"
-}
-
 collected() {
   "$PYTHON" "$HERE/collect.py" "$RESULT/generated.txt" "$OUT/corpus" "$1"
 }
 
-token_bleu() {
-  sacrebleu "$RESULT/collected/reference.tok" -i "$RESULT/collected/translation.tok" \
-    -m bleu --tokenize none --force -w 2 > "$1"
-}
-
-text_bleu() {
-  sacrebleu "$RESULT/collected/reference.txt" -i "$RESULT/collected/translation.txt" \
-    -m bleu --lowercase -w 2 > "$1"
-}
-
-curve() {
-  "$PYTHON" "$ROOT/examples/plots.py" curve "$1" "$ARCH=$RUN/train.log"
-}
-
-[[ -z ${AVERAGE:-} ]] || once "$MODEL" averaged
-once "$RESULT/generated.txt" generated
+[[ -z ${AVERAGE:-} ]] || once "$MODEL" average "$RUN/checkpoints" "$AVERAGE"
+once "$RESULT/generated.txt" generate "$MODEL" $LIMITS --beam 5 --max-tokens 8000 \
+  --remove-bpe sentencepiece
 once "$RESULT/collected" collected
-once "$RESULT/bleu_tokens.json" token_bleu
-once "$RESULT/bleu_text.json" text_bleu
-once "$RUN/curve.png" curve
+text=$RESULT/collected
+once "$RESULT/bleu_tokens.json" score "$text/reference.tok" "$text/translation.tok" \
+  -m bleu --tokenize none --force
+once "$RESULT/bleu_text.json" score "$text/reference.txt" "$text/translation.txt" \
+  -m bleu --lowercase
+once "$RUN/curve.png" curve "$ARCH=$RUN/train.log"
 
 echo "protocol $PROTOCOL, $(basename "$RUN"), $(basename "$RESULT") checkpoint"
 echo "BLEU on tokens:"

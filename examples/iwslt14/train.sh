@@ -4,12 +4,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
 mkdir -p "$RUN"
-fairseq-train "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --arch "$ARCH" --dropout 0.1 \
+train "$RUN/train.log" "$OUT/binary" --arch "$ARCH" --dropout 0.1 \
   --source-lang de --target-lang en $LIMITS \
   --criterion cross_entropy \
   --optimizer radam --weight-decay 0.1 --clip-norm 5 \
   --lr 1e-3 --lr-scheduler inverse_sqrt --warmup-updates 10000 \
-  --batch-size 128 --max-update "${UPDATES:-64000}" --seed 1 \
-  --save-dir "$RUN/checkpoints" --keep-last-epochs 10 \
-  --log-format json --log-file "$RUN/train.log" --log-interval 100 --no-progress-bar \
-  $(device train) "$@"
+  --batch-size 128 --max-update "${UPDATES:-64000}" \
+  --save-dir "$RUN/checkpoints" --keep-last-epochs 10 --log-interval 100 $(device train) "$@"

@@ -6,37 +6,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 RUN=${RUN:-$OUT}
 
-averaged() {
-  (cd "$ROOT" && "$PYTHON" -m fairseq_sru.average_checkpoints \
-    --inputs "$RUN/checkpoints" --num-epoch-checkpoints "${AVERAGE:-5}" --output "$1")
-}
-
-generated() {
-  fairseq-generate "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --path "$RUN/model.pt" \
-    --source-lang de --target-lang en --gen-subset test --beam 5 --max-tokens 8000 \
-    --print-alignment soft $(device) > "$1"
-}
-
-translation() { # fairseq sorts by length; H-n is the n-th sentence, in pieces
-  grep '^H-' "$RUN/generated.txt" | sort -V | cut -f 3 | sed 's/ //g; s/▁/ /g; s/^ //' > "$1"
-}
-
-score() {
-  sacrebleu "$OUT/corpus/test.en" -i "$RUN/translation.en" -m bleu chrf -w 2 > "$1"
-}
-
-curve() {
-  "$PYTHON" "$ROOT/examples/plots.py" curve "$1" "$RUN/train.log"
-}
-
-alignment() {
-  "$PYTHON" "$ROOT/examples/plots.py" alignment "$1" "$RUN/generated.txt"
-}
-
-once "$RUN/model.pt" averaged
-once "$RUN/generated.txt" generated
-once "$RUN/translation.en" translation
-once "$RUN/bleu.json" score
-once "$RUN/curve.png" curve
-once "$RUN/alignment.png" alignment
+once "$RUN/model.pt" average "$RUN/checkpoints" "${AVERAGE:-5}"
+once "$RUN/generated.txt" generate "$RUN/model.pt" --beam 5 --max-tokens 8000 --print-alignment soft
+once "$RUN/translation.en" translations "$RUN/generated.txt"
+once "$RUN/bleu.json" score "$OUT/corpus/test.en" "$RUN/translation.en" -m bleu chrf
+once "$RUN/curve.png" curve "$RUN/train.log"
+once "$RUN/alignment.png" alignment "$RUN/generated.txt"
 cat "$RUN/bleu.json"

@@ -3,7 +3,7 @@
 # UPDATES: how long (default 1500). Arguments are passed on to fairseq-train.
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
-"$PYTHON" "$ROOT/benchmarks/clocked_train.py" "$OUT/binary" --arch transformer \
+"$PYTHON" "$ROOT/examples/clocked_train.py" "$OUT/binary" --arch transformer \
   --source-lang de --target-lang en \
   --encoder-layers 4 --decoder-layers 4 --encoder-attention-heads 4 --decoder-attention-heads 4 \
   --encoder-embed-dim 128 --decoder-embed-dim 128 \
@@ -14,5 +14,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
   --lr 5e-3 --lr-scheduler inverse_sqrt --warmup-updates 800 --max-update "${UPDATES:-1500}" \
   --max-tokens 4096 --seed 1 --num-workers 0 \
   --save-dir "$OUT/checkpoints-transformer" --keep-last-epochs 5 \
-  --log-format json --log-file "$OUT/transformer.log" --log-interval 50 --no-progress-bar \
+  --log-format json --log-file "$OUT/transformer.log" --log-interval 50 \
   $(device) "$@"

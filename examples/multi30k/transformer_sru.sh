@@ -7,7 +7,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 MODEL=${MODEL:-transformer_sru}
 UPDATES=${UPDATES:-2500}
-WARMUP=400
 case $MODEL in
   transformer_sru) arch=(--arch transformer_sru_multi30k) ;;
   transformer)
@@ -21,13 +20,8 @@ case $MODEL in
 esac
 
 mkdir -p "$OUT/$MODEL"
-"$PYTHON" "$ROOT/benchmarks/clocked_train.py" "$OUT/binary" --user-dir "$ROOT/fairseq_sru" \
-  "${arch[@]}" --source-lang de --target-lang en \
+train "$OUT/$MODEL/train.log" "$OUT/binary" "${arch[@]}" --source-lang de --target-lang en \
   --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
   --optimizer adam --adam-betas '(0.9, 0.98)' \
-  --lr 3e-3 --lr-scheduler cosine --warmup-updates $WARMUP \
-  --lr-period-updates $((UPDATES - WARMUP)) --max-update "$UPDATES" \
-  --max-tokens 2048 --seed 1 --num-workers 0 \
-  --save-dir "$OUT/$MODEL/checkpoints" --keep-last-epochs 5 \
-  --log-format json --log-file "$OUT/$MODEL/train.log" --log-interval 50 --no-progress-bar \
-  $(device train) "$@"
+  --lr 3e-3 $(cosine 400 "$UPDATES") --max-tokens 2048 --num-workers 0 \
+  --save-dir "$OUT/$MODEL/checkpoints" --keep-last-epochs 5 --log-interval 50 $(device train) "$@"

@@ -3,6 +3,7 @@
 # WIKITEXT103  folder of wiki.{train,valid,test}.tokens; downloaded if it is not set
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
+WORKERS=${WORKERS:-$(nproc)}
 URL=https://wikitext.smerity.com/wikitext-103-v1.zip
 
 corpus() {
@@ -21,10 +22,5 @@ corpus() {
   done
 }
 
-binary() {
-  fairseq-preprocess --only-source --destdir "$1" --workers "${WORKERS:-$(nproc)}" \
-    --trainpref "$OUT/corpus/train" --validpref "$OUT/corpus/valid" --testpref "$OUT/corpus/test"
-}
-
 once "$OUT/corpus" corpus
-once "$OUT/binary" binary
+once "$OUT/binary" words

@@ -16,22 +16,21 @@ case $LEVEL-$MODEL in
 esac
 CONTEXT=${CONTEXT:-$context}
 
-score() {
+evaluate() {
   echo "== $1"
-  shift
-  fairseq-eval-lm "$OUT/$LEVEL" --user-dir "$ROOT/fairseq_sru" --gen-subset test \
-    --path "$OUT/$LEVEL-$MODEL/checkpoint_best.pt" $(device) "$@" 2>&1 | grep -E 'Evaluated|Loss|rror'
+  eval_lm "$OUT/$LEVEL" "$OUT/$LEVEL-$MODEL/checkpoint_best.pt" "${@:2}" 2>&1 |
+    grep -E 'Evaluated|Loss|rror'
 }
 
 case $MODEL in
   srupp)
-    score "memory carried along" --task srupp_language_modeling --batch-size 1 \
+    evaluate "memory carried along" --task srupp_language_modeling --batch-size 1 \
       --eval-segment 256 --eval-context "$CONTEXT" "$@"
-    score "memory reset every $CONTEXT tokens" --task language_modeling \
+    evaluate "memory reset every $CONTEXT tokens" --task language_modeling \
       --sample-break-mode none --tokens-per-sample "$CONTEXT" --batch-size 8 "$@"
     ;;
   transformer) # each token sees at least half of the window
-    score "sliding window" --task language_modeling --sample-break-mode none \
+    evaluate "sliding window" --task language_modeling --sample-break-mode none \
       --tokens-per-sample "$CONTEXT" --context-window $((CONTEXT / 2)) --batch-size 8 "$@"
     ;;
   *) echo "MODEL=$MODEL: srupp or transformer" >&2; exit 1 ;;

@@ -31,16 +31,6 @@ corpus() {
   }
 }
 
-words() {
-  fairseq-preprocess --only-source --destdir "$1" \
-    --trainpref "$OUT/corpus/train" --validpref "$OUT/corpus/valid" --testpref "$OUT/corpus/test"
-}
-
-bytes() {
-  PYTHONPATH=$ROOT "$PYTHON" "$ROOT/examples/byte_text.py" "$1" \
-    --train "$OUT/corpus/train" --valid "$OUT/corpus/valid" --test "$OUT/corpus/test"
-}
-
 once "$OUT/corpus" corpus
 once "$OUT/word" words
 once "$OUT/byte" bytes

@@ -44,11 +44,7 @@ case $MODEL in
 esac
 UPDATES=${UPDATES:-$updates}
 
-"$PYTHON" "$ROOT/benchmarks/clocked_train.py" "$OUT/$LEVEL" --user-dir "$ROOT/fairseq_sru" \
-  "${options[@]}" \
-  --optimizer radam --clip-norm 1.0 \
-  --lr-scheduler cosine --warmup-updates $warmup --lr-period-updates $((UPDATES - warmup)) \
-  --max-update "$UPDATES" --seed 1 --num-workers 0 \
+train "$OUT/$LEVEL-$MODEL.log" "$OUT/$LEVEL" "${options[@]}" \
+  --optimizer radam --clip-norm 1.0 $(cosine $warmup "$UPDATES") \
   --save-dir "$OUT/$LEVEL-$MODEL" --keep-last-epochs 1 \
-  --log-format json --log-file "$OUT/$LEVEL-$MODEL.log" --log-interval 50 --no-progress-bar \
-  $(device train) "$@"
+  --num-workers 0 --log-interval 50 $(device train) "$@"

@@ -12,7 +12,7 @@ if [[ $ARCH == transformer_wmt_en_de ]]; then # as large an embedding and output
   set -- --share-decoder-input-output-embed "$@"
 fi
 
-fairseq-train "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --arch "$ARCH" \
+train "$OUT/$ARCH.log" "$OUT/binary" --arch "$ARCH" \
   --source-lang en --target-lang de --max-source-positions 256 --max-target-positions 256 \
   --skip-invalid-size-inputs-valid-test \
   --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --dropout 0.1 \
@@ -20,7 +20,5 @@ fairseq-train "$OUT/binary" --user-dir "$ROOT/fairseq_sru" --arch "$ARCH" \
   --optimizer adam --adam-betas '(0.9, 0.98)' --adam-eps 1e-9 \
   --lr 7e-4 --lr-scheduler inverse_sqrt --warmup-updates 16000 --warmup-init-lr 1e-7 \
   --max-tokens 5120 --update-freq "$(((5 + ${GPUS:-1} - 1) / ${GPUS:-1}))" \
-  --max-update "${UPDATES:-250000}" --seed 1 \
-  --save-dir "$OUT/$ARCH" --keep-last-epochs 10 \
-  --log-format json --log-file "$OUT/$ARCH.log" --log-interval 100 --no-progress-bar \
-  $(device train) "$@"
+  --max-update "${UPDATES:-250000}" --save-dir "$OUT/$ARCH" --keep-last-epochs 10 \
+  --log-interval 100 $(device train) "$@"

@@ -10,11 +10,11 @@ import torch
 from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import FairseqLanguageModel
 from omegaconf import OmegaConf
 
 from fairseq_sru.checkpoints import read_checkpoint
 from fairseq_sru.convert.language_model import (
-    LanguageModel,
     Vocabulary,
     from_reference,
     sru_from_reference,
@@ -22,7 +22,7 @@ from fairseq_sru.convert.language_model import (
 )
 from fairseq_sru.convert.layout import ConversionError
 from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
-from fairseq_sru.models.lm_config import SRULMConfig, SRUppLMConfig
+from fairseq_sru.models.lm_config import LMConfig, SRULMConfig, SRUppLMConfig
 from fairseq_sru.tasks import StreamLanguageModelingTask
 
 MODELS: dict[str, tuple[Any, Any]] = {
@@ -87,7 +87,7 @@ def export_model(
 
 
 def _save(
-    path: Path, model: LanguageModel, cfg: SRUppLMConfig | SRULMConfig, dictionary: Dictionary
+    path: Path, model: FairseqLanguageModel, cfg: LMConfig, dictionary: Dictionary
 ) -> None:
     """A checkpoint as if fairseq-train had written it before the first update."""
     adaptive = cfg.adaptive_cutoff is not None

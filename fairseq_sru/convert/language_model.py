@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any, Mapping, NamedTuple, Sequence, Union
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import torch
 from fairseq.data import Dictionary
+from fairseq.models import FairseqLanguageModel
 from torch import Tensor
 
 from fairseq_sru.convert.layout import (
@@ -27,10 +28,9 @@ from fairseq_sru.convert.layout import (
     to_theirs,
 )
 from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
-from fairseq_sru.models.lm_config import SRULMConfig, SRUppLMConfig
+from fairseq_sru.models.lm_config import LMConfig, SRULMConfig, SRUppLMConfig
 from fairseq_sru.modules.recurrence import highway_scale
 
-LanguageModel = Union[SRULanguageModel, SRUppLanguageModel]
 SPECIAL = {"<eos>": "</s>", "<S>": "</s>", "<UNK>": "<unk>"}  # theirs -> fairseq's
 NEVER = -1e4  # output bias of a word that is not in the vocabulary; float16 can hold it
 FIRST = "output_layer.out_layers.0."
@@ -119,7 +119,7 @@ def sru_from_reference(
 ) -> tuple[SRULanguageModel, SRULMConfig]:
     """As :func:`from_reference`, of a model whose ``rnn`` is an SRU with a highway.
 
-    A projection must be that of :class:`fairseq_sru.models.language_model.SRULMDecoder`: none in
+    A projection must be that of :func:`fairseq_sru.models.stack.build_sru_lm`: none in
     the first layer if the embedding is not wider.
     """
     shared = _infer_shared(state, vocabulary, "SRU", "rnn.rnn_lst.0.scale_x")
@@ -127,7 +127,7 @@ def sru_from_reference(
     return _build(SRULanguageModel, cfg, state, vocabulary), cfg
 
 
-def load(model: LanguageModel, state: Mapping[str, Tensor], vocabulary: Vocabulary) -> None:
+def load(model: FairseqLanguageModel, state: Mapping[str, Tensor], vocabulary: Vocabulary) -> None:
     """Fill ``model`` from a state dict of theirs; raises ConversionError if it does not fit."""
     scales = _scales(model)
     for name, scale in scales.items():
@@ -145,7 +145,7 @@ def load(model: LanguageModel, state: Mapping[str, Tensor], vocabulary: Vocabula
             parameters[name].copy_(tensor)
 
 
-def to_reference(model: LanguageModel, vocabulary: Vocabulary) -> dict[str, Tensor]:
+def to_reference(model: FairseqLanguageModel, vocabulary: Vocabulary) -> dict[str, Tensor]:
     """The state dict that theirs would have.
 
     A model without v * c gets zeros there.
@@ -163,7 +163,7 @@ def to_reference(model: LanguageModel, vocabulary: Vocabulary) -> dict[str, Tens
     return {**_join(state), **{name: like.new_tensor([s]) for name, s in scales.items()}}
 
 
-def entries(model: LanguageModel, vocabulary: Vocabulary) -> list[Entry]:
+def entries(model: FairseqLanguageModel, vocabulary: Vocabulary) -> list[Entry]:
     """Every parameter under both names.
 
     Raises:
@@ -189,7 +189,7 @@ def entries(model: LanguageModel, vocabulary: Vocabulary) -> list[Entry]:
     return found
 
 
-def _adaptive_entries(model: LanguageModel, vocabulary: Vocabulary) -> list[Entry]:
+def _adaptive_entries(model: FairseqLanguageModel, vocabulary: Vocabulary) -> list[Entry]:
     cutoff = model.decoder.adaptive_softmax.cutoff
     size = cutoff[0] - len(vocabulary.dictionary) + len(vocabulary.rows)
     vocabulary.first_band(size)
@@ -241,7 +241,7 @@ def _bands(state: Mapping[str, Tensor]) -> int:
     return sum(f"output_layer.out_layers.{i}.weight" in state for i in range(len(state)))
 
 
-def _with_weight_c(model: LanguageModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_weight_c(model: FairseqLanguageModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """``tensors`` of the model, with zeros where it has no v * c: theirs always has."""
     tensors = dict(tensors)
     for i in range(len(model.decoder.stack.layers)):
@@ -250,7 +250,7 @@ def _with_weight_c(model: LanguageModel, tensors: Mapping[str, Tensor]) -> dict[
     return tensors
 
 
-def _scales(model: LanguageModel) -> dict[str, float]:
+def _scales(model: FairseqLanguageModel) -> dict[str, float]:
     return {
         f"rnn.rnn_lst.{i}.scale_x": layer.recurrence.scale
         for i, layer in enumerate(model.decoder.stack.layers)
@@ -336,9 +336,9 @@ def _infer_shared(
 
 
 def _build(
-    model: type[LanguageModel], cfg: SRUppLMConfig | SRULMConfig, state: Mapping[str, Tensor],
+    model: type[FairseqLanguageModel], cfg: LMConfig, state: Mapping[str, Tensor],
     vocabulary: Vocabulary,
-) -> LanguageModel:
+) -> FairseqLanguageModel:
     built = model.build_model(cfg, SimpleNamespace(target_dictionary=vocabulary.dictionary))
     built.to(next(iter(state.values())).dtype)
     load(built, state, vocabulary)

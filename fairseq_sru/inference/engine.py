@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Sequence
 
@@ -39,7 +40,7 @@ class GenerationOptions:
         seed: equal seeds give equal samples to a sentence in the same place of the list.
         align: also return alignments.
         bos: the token before the first one; None: the end of the sentence.
-        max_rows: hypotheses of all sentences that are decoded together.
+        max_rows: hypotheses of all sentences that are decoded together; those of one always are.
     """
 
     beam: int = 5
@@ -61,6 +62,27 @@ class GenerationOptions:
     align: bool = False
     bos: int | None = None
     max_rows: int = 320
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an impossible value, NaN among them."""
+        top_k, top_p = self.sampling_topk, self.sampling_topp
+        for name, possible, wanted in (
+            ("beam", self.beam >= 1, "at least 1"),
+            ("nbest", 1 <= self.nbest <= self.beam, f"from 1 to the beam, {self.beam}"),
+            ("max_len_a", 0 <= self.max_len_a < math.inf, "0 or more"),
+            ("max_len_b", self.max_len_b >= 0, "0 or more"),
+            ("max_len", self.max_len is None or self.max_len >= 1, "at least 1"),
+            ("min_len", self.min_len >= 0, "0 or more"),
+            ("lenpen", math.isfinite(self.lenpen), "a number"),
+            ("unkpen", math.isfinite(self.unkpen), "a number"),
+            ("temperature", 0 < self.temperature < math.inf, "above 0"),
+            ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "0 or more"),
+            ("sampling_topk", top_k is None or top_k >= 1, "at least 1"),
+            ("sampling_topp", top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
+            ("max_rows", self.max_rows >= 1, "at least 1"),
+        ):
+            if not possible:
+                raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)}")
 
     def longest(self, source: int) -> int:
         """Most tokens of a hypothesis, without the end, for ``source`` tokens."""
@@ -178,7 +200,7 @@ class Engine:
             unk=config["unk"],
             eos=config["eos"],
             bos=config["eos"] if options.bos is None else options.bos,
-            rows=options.max_rows,
+            rows=max(options.max_rows, options.beam),
             sample=options.sampling,
             top_k=options.sampling_topk or 0,
             top_p=options.sampling_topp or 0.0,

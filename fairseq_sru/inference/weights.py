@@ -35,7 +35,7 @@ class ModelWeights:
         }
 
 
-def read_model(model: nn.Module, precision: str = "float32") -> ModelWeights:
+def read_model(model: Any, precision: str = "float32") -> ModelWeights:
     """The weights of an SRUppModel, SRUppLanguageModel or SRULanguageModel.
 
     Args:

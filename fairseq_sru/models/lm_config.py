@@ -94,44 +94,33 @@ SRUPP_PRESETS: Dict[str, Preset] = {
     # adjusts to that number, nor the dropout.
     "srupp_lm_enwik8_small": Preset(ENWIK8),
     "srupp_lm_enwik8_small_k2": Preset(
-        ENWIK8, hidden_size=1984, proj_size=488, attention="every:2"
-    ),
+        ENWIK8, hidden_size=1984, proj_size=488, attention="every:2"),
     "srupp_lm_enwik8_small_k5": Preset(
-        ENWIK8, hidden_size=2000, proj_size=496, attention="every:5"
-    ),
+        ENWIK8, hidden_size=2000, proj_size=496, attention="every:5"),
     "srupp_lm_enwik8_small_k10": Preset(
-        ENWIK8, hidden_size=2016, proj_size=504, attention="every:10"
-    ),
+        ENWIK8, hidden_size=2016, proj_size=504, attention="every:10"),
     "srupp_lm_enwik8_small_none": Preset(
-        ENWIK8, hidden_size=2016, proj_size=504, attention="none"
-    ),
+        ENWIK8, hidden_size=2016, proj_size=504, attention="none"),
     # table 11
     "srupp_lm_enwik8_base": Preset(ENWIK8, hidden_size=3072, proj_size=768, dropout=0.22),
     "srupp_lm_enwik8_base_k5": Preset(
-        ENWIK8, hidden_size=3072, proj_size=768, dropout=0.22, attention="every:5"
-    ),
+        ENWIK8, hidden_size=3072, proj_size=768, dropout=0.22, attention="every:5"),
     "srupp_lm_enwik8_large": Preset(ENWIK8, hidden_size=4096, proj_size=1024, dropout=0.32),
     "srupp_lm_enwik8_large_r8": Preset(ENWIK8, hidden_size=6016, proj_size=752, dropout=0.35),
     # table 12
     "srupp_lm_wiki103_base": Preset(
-        WIKI103, **_WIKI103, hidden_size=3072, proj_size=768, dropout=0.15
-    ),
+        WIKI103, **_WIKI103, hidden_size=3072, proj_size=768, dropout=0.15),
     "srupp_lm_wiki103_large": Preset(
-        WIKI103, **_WIKI103, hidden_size=4096, proj_size=1024, dropout=0.2
-    ),
+        WIKI103, **_WIKI103, hidden_size=4096, proj_size=1024, dropout=0.2),
     "srupp_lm_wiki103_large_r8": Preset(
-        WIKI103, **_WIKI103, hidden_size=5952, proj_size=744, dropout=0.2
-    ),
+        WIKI103, **_WIKI103, hidden_size=5952, proj_size=744, dropout=0.2),
     "srupp_lm_wiki103_large_r8_k5": Preset(
-        WIKI103, **_WIKI103, hidden_size=5952, proj_size=744, dropout=0.2, attention="every:5"
-    ),
+        WIKI103, **_WIKI103, hidden_size=5952, proj_size=744, dropout=0.2, attention="every:5"),
     # table 6
     "srupp_lm_billion_word_base": Preset(
-        BILLION_WORD, **_BILLION_WORD, hidden_size=4096, dropout=0.05
-    ),
+        BILLION_WORD, **_BILLION_WORD, hidden_size=4096, dropout=0.05),
     "srupp_lm_billion_word_large_k5": Preset(
-        BILLION_WORD, **_BILLION_WORD, hidden_size=7616, dropout=0.1, attention="every:5"
-    ),
+        BILLION_WORD, **_BILLION_WORD, hidden_size=7616, dropout=0.1, attention="every:5"),
     # small ones: examples/wikitext2, examples/demo_lm
     "srupp_lm_wikitext2": Preset(
         33_280,
@@ -146,11 +135,9 @@ SRUPP_PRESETS: Dict[str, Preset] = {
         alpha_init=1.0,
     ),
     "srupp_lm_bytes": Preset(
-        264, hidden_size=512, proj_size=128, layers=6, dropout=0.0, alpha_init=1.0
-    ),
+        264, hidden_size=512, proj_size=128, layers=6, dropout=0.0, alpha_init=1.0),
     "srupp_lm_tiny": Preset(
-        40, embed_dim=16, hidden_size=32, proj_size=8, num_heads=2, layers=2, alpha_init=1.0
-    ),
+        40, embed_dim=16, hidden_size=32, proj_size=8, num_heads=2, layers=2, alpha_init=1.0),
 }
 
 # The SRU paper gives layers, parameters and the projection; the hidden sizes of 8, 10 and 12
@@ -163,16 +150,12 @@ SRU_PRESETS: Dict[str, Preset] = {
     "sru_lm_enwik8_6": Preset(ENWIK8, embed_dim=205, layers=6, hidden_size=1536),
     "sru_lm_enwik8_10": Preset(ENWIK8, embed_dim=205),
     "sru_lm_enwik8_6_proj": Preset(
-        ENWIK8, **_PROJECTION, embed_dim=205, layers=6, hidden_size=3264
-    ),
+        ENWIK8, **_PROJECTION, embed_dim=205, layers=6, hidden_size=3264),
     "sru_lm_enwik8_8_proj": Preset(
-        ENWIK8, **_PROJECTION, embed_dim=205, layers=8, hidden_size=3056
-    ),
+        ENWIK8, **_PROJECTION, embed_dim=205, layers=8, hidden_size=3056),
     "sru_lm_enwik8_12_proj": Preset(
-        ENWIK8, **_PROJECTION, embed_dim=256, layers=12, hidden_size=2048
-    ),
+        ENWIK8, **_PROJECTION, embed_dim=256, layers=12, hidden_size=2048),
     # for tests
     "sru_lm_tiny": Preset(
-        40, embed_dim=16, hidden_size=32, layers=2, dropout=0.1, highway_bias=-1.0
-    ),
+        40, embed_dim=16, hidden_size=32, layers=2, dropout=0.1, highway_bias=-1.0),
 }

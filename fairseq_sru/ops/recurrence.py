@@ -51,7 +51,8 @@ def recurrence(
 
     Source: SRU++ paper eqs. 2-5; SRU paper section 3.2.
     """
-    _check(u, x, weight_c, bias, c0, pad, mask_c, bidirectional)
+    _check(
+        u, bidirectional, x=x, weight_c=weight_c, bias=bias, c0=c0, pad=pad, mask_c=mask_c)
     if not COMPILED:
         warn_uncompiled()
         return recurrence_ref(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional)
@@ -70,16 +71,7 @@ def recurrence(
     return h, c_last
 
 
-def _check(
-    u: Tensor,
-    x: Tensor | None,
-    weight_c: Tensor | None,
-    bias: Tensor,
-    c0: Tensor | None,
-    pad: Tensor | None,
-    mask_c: Tensor | None,
-    bidirectional: bool,
-) -> None:
+def _check(u: Tensor, bidirectional: bool, **others: Tensor | None) -> None:
     if u.dim() != 4 or u.size(2) not in (3, 4):
         raise ValueError(f"u must be (L, B, 3 or 4, D), got {tuple(u.shape)}")
     if not u.is_floating_point():
@@ -87,26 +79,20 @@ def _check(
     length, batch, blocks, size = u.shape
     if bidirectional and size % 2:
         raise ValueError(f"bidirectional needs an even number of channels, got {size}")
-    if blocks == 4 and x is not None:
+    if blocks == 4 and others["x"] is not None:
         raise ValueError("x must be None when u has a fourth (highway) block")
-    shapes = {
-        "x": (x, (length, batch, size)),
-        "weight_c": (weight_c, (2, size)),
-        "bias": (bias, (2, size)),
-        "c0": (c0, (batch, size)),
-        "pad": (pad, (length, batch)),
-        "mask_c": (mask_c, (batch, size)),
-    }
-    for name, (tensor, shape) in shapes.items():
+    shapes = dict(x=(length, batch, size), weight_c=(2, size), bias=(2, size), c0=(batch, size),
+                  pad=(length, batch), mask_c=(batch, size))
+    for name, tensor in others.items():
         if tensor is None:
             continue
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must be {shape} for u {tuple(u.shape)}, "
+        if tuple(tensor.shape) != shapes[name]:
+            raise ValueError(f"{name} must be {shapes[name]} for u {tuple(u.shape)}, "
                              f"got {tuple(tensor.shape)}")
         if tensor.device != u.device:
             raise ValueError(f"{name} is on {tensor.device}, u on {u.device}")
-    if pad is not None and pad.dtype != torch.bool:
-        raise ValueError(f"pad must be bool (True = padding), got {pad.dtype}")
+        if name == "pad" and tensor.dtype != torch.bool:
+            raise ValueError(f"pad must be bool (True = padding), got {tensor.dtype}")
 
 
 if COMPILED:

@@ -15,7 +15,7 @@ from fairseq.trainer import Trainer
 
 from fairseq_sru.checkpoints import read_checkpoint
 from fairseq_sru.errors import UsageError
-from fairseq_sru.repairs.patching import patch
+from fairseq_sru.repairs.patching import replace
 
 DICTIONARIES = "dictionaries"  # key of the fingerprints in a checkpoint's task state
 
@@ -35,37 +35,27 @@ def check_dictionaries() -> None:
     yield fluent nonsense without any error.
     """
 
-    def build_save(original):
-        def state_dict(self):
-            return {**original(self), DICTIONARIES: _fingerprints(self)}
+    @replace(FairseqTask, "state_dict")
+    def state_dict(original, self):
+        return {**original(self), DICTIONARIES: _fingerprints(self)}
 
-        return state_dict
+    @replace(FairseqTask, "load_state_dict")
+    def load_state_dict(original, self, state_dict):
+        state_dict = dict(state_dict)
+        _compare_dictionaries(self, state_dict.pop(DICTIONARIES, {}))
+        original(self, state_dict)
 
-    def build_load(original):
-        def load_state_dict(self, state_dict):
-            state_dict = dict(state_dict)
-            _compare_dictionaries(self, state_dict.pop(DICTIONARIES, {}))
-            original(self, state_dict)
-
-        return load_state_dict
-
-    def build_resume(original):
-        def load_checkpoint(self, filename, *args, **kwargs):
-            if os.path.isfile(filename):
-                task_state = read_checkpoint(filename).get("task_state", {})
-                _compare_dictionaries(self.task, task_state.get(DICTIONARIES, {}))
-            try:
-                return original(self, filename, *args, **kwargs)
-            except Exception as error:
-                if isinstance(error.__context__, UsageError):
-                    raise error.__context__ from None
-                raise
-
-        return load_checkpoint
-
-    patch(FairseqTask, "state_dict", build_save)
-    patch(FairseqTask, "load_state_dict", build_load)
-    patch(Trainer, "load_checkpoint", build_resume)
+    @replace(Trainer, "load_checkpoint")
+    def load_checkpoint(original, self, filename, *args, **kwargs):
+        if os.path.isfile(filename):
+            task_state = read_checkpoint(filename).get("task_state", {})
+            _compare_dictionaries(self.task, task_state.get(DICTIONARIES, {}))
+        try:
+            return original(self, filename, *args, **kwargs)
+        except Exception as error:
+            if isinstance(error.__context__, UsageError):
+                raise error.__context__ from None
+            raise
 
 
 def _fingerprints(task: FairseqTask) -> dict[str, dict[str, Any]]:
@@ -95,52 +85,38 @@ def _compare_dictionaries(task: FairseqTask, saved: dict[str, dict[str, Any]]) -
 def check_checkpoints() -> None:
     """Say what is wrong with a checkpoint that is missing, damaged or of another model."""
 
-    def build_read(original):
-        def load_checkpoint_to_cpu(path, *args, **kwargs):
-            read_checkpoint(PathManager.get_local_path(path))
-            return original(path, *args, **kwargs)
+    @replace(checkpoint_utils, "load_checkpoint_to_cpu")
+    def load_checkpoint_to_cpu(original, path, *args, **kwargs):
+        read_checkpoint(PathManager.get_local_path(path))
+        return original(path, *args, **kwargs)
 
-        return load_checkpoint_to_cpu
+    @replace(checkpoint_utils, "load_model_ensemble_and_task")
+    def load_model_ensemble_and_task(original, filenames, *args, **kwargs):
+        try:
+            return original(filenames, *args, **kwargs)
+        except OSError as error:
+            if not str(error).startswith("Model file not found"):
+                raise
+            raise UsageError(f"{error}: check --path") from error
 
-    def build_ensemble(original):
-        def load_model_ensemble_and_task(filenames, *args, **kwargs):
-            try:
-                return original(filenames, *args, **kwargs)
-            except OSError as error:
-                if not str(error).startswith("Model file not found"):
-                    raise
-                raise UsageError(f"{error}: check --path") from error
-
-        return load_model_ensemble_and_task
-
-    def build_fill(original):
-        def load_state_dict(self, state_dict, *args, **kwargs):
-            try:
-                return original(self, state_dict, *args, **kwargs)
-            except RuntimeError as error:
-                raise UsageError(_describe_misfit(self, state_dict)) from error
-
-        return load_state_dict
-
-    patch(checkpoint_utils, "load_checkpoint_to_cpu", build_read)
-    patch(checkpoint_utils, "load_model_ensemble_and_task", build_ensemble)
-    patch(BaseFairseqModel, "load_state_dict", build_fill)
+    @replace(BaseFairseqModel, "load_state_dict")
+    def load_state_dict(original, self, state_dict, *args, **kwargs):
+        try:
+            return original(self, state_dict, *args, **kwargs)
+        except RuntimeError as error:
+            raise UsageError(_describe_misfit(self, state_dict)) from error
 
 
 def copy_whole_files() -> None:
     """fairseq copies over checkpoint_last.pt, which is lost if the copy is interrupted."""
 
-    def build(original):
-        def copy(src_path, dst_path, overwrite=False):
-            if not PathManager.supports_rename(dst_path):
-                return original(src_path, dst_path, overwrite)
-            copied = original(src_path, f"{dst_path}.tmp", overwrite)
-            PathManager.rename(f"{dst_path}.tmp", dst_path)
-            return copied
-
-        return copy
-
-    patch(PathManager, "copy", build)
+    @replace(PathManager, "copy")
+    def copy(original, src_path, dst_path, overwrite=False):
+        if not PathManager.supports_rename(dst_path):
+            return original(src_path, dst_path, overwrite)
+        copied = original(src_path, f"{dst_path}.tmp", overwrite)
+        PathManager.rename(f"{dst_path}.tmp", dst_path)
+        return copied
 
 
 def gather_before_saving() -> None:
@@ -149,15 +125,11 @@ def gather_before_saving() -> None:
     An iterator whose state is shared out among the processes has ``gather``, which all call.
     """
 
-    def build(original):
-        def save_checkpoint(cfg, trainer, epoch_itr, val_loss):
-            if hasattr(epoch_itr, "gather"):
-                epoch_itr.gather()
-            return original(cfg, trainer, epoch_itr, val_loss)
-
-        return save_checkpoint
-
-    patch(checkpoint_utils, "save_checkpoint", build)
+    @replace(checkpoint_utils, "save_checkpoint")
+    def save_checkpoint(original, cfg, trainer, epoch_itr, val_loss):
+        if hasattr(epoch_itr, "gather"):
+            epoch_itr.gather()
+        return original(cfg, trainer, epoch_itr, val_loss)
 
 
 def _describe_misfit(model: BaseFairseqModel, saved: dict[str, Any]) -> str:

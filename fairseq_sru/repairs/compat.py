@@ -22,7 +22,7 @@ from fairseq.scoring import bleu
 from fairseq.tasks import FairseqTask
 from omegaconf import OmegaConf, open_dict
 
-from fairseq_sru.repairs.patching import patch
+from fairseq_sru.repairs.patching import replace
 
 
 def apply() -> None:
@@ -65,15 +65,11 @@ def repair_buckets() -> None:
     if "interpolation" in inspect.signature(np.percentile).parameters:
         return
 
-    def build(original):
-        def get_buckets(sizes, num_buckets):
-            bounds = np.linspace(0, 100, num_buckets + 1)[1:]
-            return np.unique(np.percentile(sizes, bounds, method="lower"))
-
-        return get_buckets
-
-    patch(data_utils, "get_buckets", build)
-    patch(bucket_pad_length_dataset, "get_buckets", build)
+    @replace(data_utils, "get_buckets")
+    @replace(bucket_pad_length_dataset, "get_buckets")
+    def get_buckets(original, sizes, num_buckets):
+        bounds = np.linspace(0, 100, num_buckets + 1)[1:]
+        return np.unique(np.percentile(sizes, bounds, method="lower"))
 
 
 def keep_last_batch() -> None:
@@ -83,17 +79,13 @@ def keep_last_batch() -> None:
     the longest sentences, and nothing is said about it.
     """
 
-    def build(original):
-        def batch_by_size(indices, *args, fixed_shapes=None, **kwargs):
-            if len(indices) == 0:
-                return []
-            batches = original(indices, *args, fixed_shapes=fixed_shapes, **kwargs)
-            lost = indices[sum(map(len, batches)):]
-            return batches if fixed_shapes is not None or len(lost) == 0 else [*batches, lost]
-
-        return batch_by_size
-
-    patch(data_utils, "batch_by_size", build)
+    @replace(data_utils, "batch_by_size")
+    def batch_by_size(original, indices, *args, fixed_shapes=None, **kwargs):
+        if len(indices) == 0:
+            return []
+        batches = original(indices, *args, fixed_shapes=fixed_shapes, **kwargs)
+        lost = indices[sum(map(len, batches)):]
+        return batches if fixed_shapes is not None or len(lost) == 0 else [*batches, lost]
 
 
 def keep_batches_on_resuming() -> None:
@@ -105,17 +97,13 @@ def keep_batches_on_resuming() -> None:
     if "numpy_seed(seed + epoch)" not in inspect.getsource(FairseqTask.get_batch_iterator):
         return
 
-    def build(original):
-        def get_batch_iterator(self, *args, seed=1, epoch=1, **kwargs):
-            if kwargs.get("update_epoch_batch_itr"):  # asks for other batches in each epoch
-                return original(self, *args, seed=seed, epoch=epoch, **kwargs)
-            batches = original(self, *args, seed=seed + 1 - epoch, epoch=epoch, **kwargs)
-            batches.seed = seed  # of the order of batches, which does depend on the epoch
-            return batches
-
-        return get_batch_iterator
-
-    patch(FairseqTask, "get_batch_iterator", build)
+    @replace(FairseqTask, "get_batch_iterator")
+    def get_batch_iterator(original, self, *args, seed=1, epoch=1, **kwargs):
+        if kwargs.get("update_epoch_batch_itr"):  # asks for other batches in each epoch
+            return original(self, *args, seed=seed, epoch=epoch, **kwargs)
+        batches = original(self, *args, seed=seed + 1 - epoch, epoch=epoch, **kwargs)
+        batches.seed = seed  # of the order of batches, which does depend on the epoch
+        return batches
 
 
 def fill_in_presets() -> None:
@@ -124,60 +112,45 @@ def fill_in_presets() -> None:
     It completes a named architecture from its model's dataclass alone. Only this command imports
     fairseq_cli.train under its own name before the plugin.
     """
+    if "fairseq_cli.train" not in sys.modules:
+        return
 
-    def build(original):
-        def add_defaults(cfg):
-            name = OmegaConf.select(cfg, "model._name")
-            if name in models.ARCH_CONFIG_REGISTRY and name not in models.MODEL_DATACLASS_REGISTRY:
-                with open_dict(cfg.model):
-                    models.ARCH_CONFIG_REGISTRY[name](cfg.model)
-            original(cfg)
-
-        return add_defaults
-
-    if "fairseq_cli.train" in sys.modules:
-        patch(sys.modules["fairseq_cli.train"], "add_defaults", build)
+    @replace(sys.modules["fairseq_cli.train"], "add_defaults")
+    def add_defaults(original, cfg):
+        name = OmegaConf.select(cfg, "model._name")
+        if name in models.ARCH_CONFIG_REGISTRY and name not in models.MODEL_DATACLASS_REGISTRY:
+            with open_dict(cfg.model):
+                models.ARCH_CONFIG_REGISTRY[name](cfg.model)
+        original(cfg)
 
 
 def keep_bf16_off_tpus() -> None:
     """--bf16 switches --tpu on, and then every device is looked for among TPUs."""
 
-    def build(original):
-        def parse_args_and_arch(parser, input_args=None, parse_known=False, *args, **kwargs):
-            parsed = original(parser, input_args, parse_known, *args, **kwargs)
-            namespace = parsed[0] if parse_known else parsed
-            if getattr(namespace, "tpu", False):
-                namespace.tpu = "--tpu" in (sys.argv[1:] if input_args is None else input_args)
-            return parsed
-
-        return parse_args_and_arch
-
-    patch(options, "parse_args_and_arch", build)
+    @replace(options, "parse_args_and_arch")
+    def parse_args_and_arch(original, parser, input_args=None, parse_known=False, *args, **kwargs):
+        parsed = original(parser, input_args, parse_known, *args, **kwargs)
+        namespace = parsed[0] if parse_known else parsed
+        if getattr(namespace, "tpu", False):
+            namespace.tpu = "--tpu" in (sys.argv[1:] if input_args is None else input_args)
+        return parsed
 
 
 def repair_amp_step() -> None:
     """--amp unscales gradients twice: once for clipping and, for another object, in the step."""
 
-    def build(original):
-        def step(self):
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-
-        return step
-
-    patch(AMPOptimizer, "step", build)
+    @replace(AMPOptimizer, "step")
+    def step(original, self):
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
 
 def repair_sentence_bleu() -> None:
     """fairseq-score --sentence-bleu passes three numbers to a scorer that wants a config."""
 
-    def build(original):
-        def __init__(self, cfg, eos=None, unk=None):
-            original(self, cfg if eos is None else bleu.BleuConfig(pad=cfg, eos=eos, unk=unk))
-
-        return __init__
-
-    patch(bleu.Scorer, "__init__", build)
+    @replace(bleu.Scorer, "__init__")
+    def __init__(original, self, cfg, eos=None, unk=None):
+        original(self, cfg if eos is None else bleu.BleuConfig(pad=cfg, eos=eos, unk=unk))
 
 
 def repair_sacrebleu() -> None:
@@ -187,13 +160,9 @@ def repair_sacrebleu() -> None:
     """
     import sacrebleu
 
-    def build(original):
-        def corpus_bleu(hypotheses, references, *args, **kwargs):
-            return original(list(hypotheses), [list(r) for r in references], *args, **kwargs)
-
-        return corpus_bleu
-
-    patch(sacrebleu, "corpus_bleu", build)
+    @replace(sacrebleu, "corpus_bleu")
+    def corpus_bleu(original, hypotheses, references, *args, **kwargs):
+        return original(list(hypotheses), [list(r) for r in references], *args, **kwargs)
 
 
 def silence_known_warnings() -> None:

@@ -14,7 +14,7 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.trainer import Trainer
 
 from fairseq_sru.errors import UsageError
-from fairseq_sru.repairs.patching import patch
+from fairseq_sru.repairs.patching import replace
 
 CPU_LAUNCH = (
     "--cpu --distributed-world-size {} --distributed-rank RANK --distributed-no-spawn "
@@ -37,16 +37,12 @@ def apply() -> None:
 def print_usage_errors() -> None:
     """Show a `UsageError` that ends a fairseq command as its message alone."""
 
-    def build(original):
-        def excepthook(kind, error, trace):
-            if issubclass(kind, UsageError) and _is_fairseq_command():
-                print(f"error: {error}", file=sys.stderr)
-            else:
-                original(kind, error, trace)
-
-        return excepthook
-
-    patch(sys, "excepthook", build)
+    @replace(sys, "excepthook")
+    def excepthook(original, kind, error, trace):
+        if issubclass(kind, UsageError) and _is_fairseq_command():
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            original(kind, error, trace)
 
 
 def _is_fairseq_command() -> bool:
@@ -58,17 +54,13 @@ def _is_fairseq_command() -> bool:
 def check_command_line() -> None:
     """Refuse options that cannot work on this machine, whichever fairseq command is run."""
 
-    def build(original):
-        def parse_args_and_arch(parser, input_args=None, parse_known=False, *args, **kwargs):
-            parsed = original(parser, input_args, parse_known, *args, **kwargs)
-            namespace = parsed[0] if parse_known else parsed
-            require_gpu_for_fp16(namespace)
-            require_working_launch(namespace)
-            return parsed
-
-        return parse_args_and_arch
-
-    patch(options, "parse_args_and_arch", build)
+    @replace(options, "parse_args_and_arch")
+    def parse_args_and_arch(original, parser, input_args=None, parse_known=False, *args, **kwargs):
+        parsed = original(parser, input_args, parse_known, *args, **kwargs)
+        namespace = parsed[0] if parse_known else parsed
+        require_gpu_for_fp16(namespace)
+        require_working_launch(namespace)
+        return parsed
 
 
 def require_gpu_for_fp16(args: Any) -> None:
@@ -101,58 +93,43 @@ def require_working_launch(args: Any) -> None:
 def check_trainer() -> None:
     """fairseq-hydra-train loads the plugin after reading its options: check them again here."""
 
-    def build(original):
-        def __init__(self, cfg, *args, **kwargs):
-            require_gpu_for_fp16(cfg.common)
-            original(self, cfg, *args, **kwargs)
-
-        return __init__
-
-    patch(Trainer, "__init__", build)
+    @replace(Trainer, "__init__")
+    def __init__(original, self, cfg, *args, **kwargs):
+        require_gpu_for_fp16(cfg.common)
+        original(self, cfg, *args, **kwargs)
 
 
 def check_model_options() -> None:
     """Options that a model refuses with a ValueError are the user's."""
 
-    def build(original):
-        def build_model(*args, **kwargs):
-            try:
-                return original(*args, **kwargs)
-            except ValueError as error:
-                raise UsageError(str(error)) from error
-
-        return build_model
-
-    patch(models, "build_model", build)
+    @replace(models, "build_model")
+    def build_model(original, *args, **kwargs):
+        try:
+            return original(*args, **kwargs)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
 
 def check_data() -> None:
     """Say which file of a data folder is missing."""
 
-    def build_setup(original):
-        def setup_task(*args, **kwargs):
-            try:
-                return original(*args, **kwargs)
-            except FileNotFoundError as error:
-                raise UsageError(f"{error.filename or error} does not exist: give a folder written "
-                                 "by fairseq-preprocess, and its languages (-s, -t)") from error
+    @replace(tasks, "setup_task")
+    def setup_task(original, *args, **kwargs):
+        try:
+            return original(*args, **kwargs)
+        except FileNotFoundError as error:
+            raise UsageError(f"{error.filename or error} does not exist: give a folder written "
+                             "by fairseq-preprocess, and its languages (-s, -t)") from error
 
-        return setup_task
-
-    def build_load(original):
-        def load_langpair_dataset(data_path, split, src, src_dict, tgt, *args, **kwargs):
-            _refuse_half_datasets(data_path, split, src, tgt)
-            try:
-                return original(data_path, split, src, src_dict, tgt, *args, **kwargs)
-            except FileNotFoundError as error:
-                stem = os.path.join(data_path, f"{split}.{src}-{tgt}.{src}")
-                raise UsageError(f"{stem}.bin and .idx do not exist: run fairseq-preprocess with "
-                                 f"--{split}pref, or name another subset") from error
-
-        return load_langpair_dataset
-
-    patch(tasks, "setup_task", build_setup)
-    patch(translation, "load_langpair_dataset", build_load)
+    @replace(translation, "load_langpair_dataset")
+    def load_langpair_dataset(original, data_path, split, src, src_dict, tgt, *args, **kwargs):
+        _refuse_half_datasets(data_path, split, src, tgt)
+        try:
+            return original(data_path, split, src, src_dict, tgt, *args, **kwargs)
+        except FileNotFoundError as error:
+            stem = os.path.join(data_path, f"{split}.{src}-{tgt}.{src}")
+            raise UsageError(f"{stem}.bin and .idx do not exist: run fairseq-preprocess with "
+                             f"--{split}pref, or name another subset") from error
 
 
 def _refuse_half_datasets(folder: str, split: str, source: str, target: str) -> None:
@@ -167,23 +144,16 @@ def _refuse_half_datasets(folder: str, split: str, source: str, target: str) -> 
 def check_targets() -> None:
     """Training pairs without a target side end in an unrelated error deep in the loss."""
 
-    def build_train(original):
-        def get_train_iterator(self, *args, **kwargs):
-            batches = original(self, *args, **kwargs)
-            _require_targets(self.task, self.cfg.dataset.train_subset)
-            return batches
+    @replace(Trainer, "get_train_iterator")
+    def get_train_iterator(original, self, *args, **kwargs):
+        batches = original(self, *args, **kwargs)
+        _require_targets(self.task, self.cfg.dataset.train_subset)
+        return batches
 
-        return get_train_iterator
-
-    def build_valid(original):
-        def get_valid_iterator(self, subset, *args, **kwargs):
-            _require_targets(self.task, subset)
-            return original(self, subset, *args, **kwargs)
-
-        return get_valid_iterator
-
-    patch(Trainer, "get_train_iterator", build_train)
-    patch(Trainer, "get_valid_iterator", build_valid)
+    @replace(Trainer, "get_valid_iterator")
+    def get_valid_iterator(original, self, subset, *args, **kwargs):
+        _require_targets(self.task, subset)
+        return original(self, subset, *args, **kwargs)
 
 
 def _require_targets(task: FairseqTask, split: str) -> None:
@@ -196,14 +166,10 @@ def _require_targets(task: FairseqTask, split: str) -> None:
 def refuse_empty_evaluation() -> None:
     """fairseq-eval-lm reports perplexity 1.00 when every sample is longer than the model takes."""
 
-    def build(original):
-        def eval_lm_dataloader(self, *args, **kwargs):
-            batches = original(self, *args, **kwargs)
-            if len(batches) == 0:
-                raise UsageError("nothing to evaluate: every sample is longer than the model's "
-                                 "positions; lower --tokens-per-sample")
-            return batches
-
-        return eval_lm_dataloader
-
-    patch(LanguageModelingTask, "eval_lm_dataloader", build)
+    @replace(LanguageModelingTask, "eval_lm_dataloader")
+    def eval_lm_dataloader(original, self, *args, **kwargs):
+        batches = original(self, *args, **kwargs)
+        if len(batches) == 0:
+            raise UsageError("nothing to evaluate: every sample is longer than the model's "
+                             "positions; lower --tokens-per-sample")
+        return batches

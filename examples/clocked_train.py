@@ -1,7 +1,7 @@
 """fairseq-train with the processor seconds used so far in every line of its log.
 
-Wall-clock time says little on a shared machine; `examples/plots.py curve --by cpu` reads the
-stamps. Takes fairseq-train's arguments.
+Wall-clock time says little on a shared machine; `plots.py curve --by cpu` reads the stamps. Takes
+fairseq-train's arguments. Processes that it starts stamp their lines with their own seconds.
 """
 
 import logging
@@ -18,6 +18,7 @@ def stamped(*args, **kwargs):
 
 logging.setLogRecordFactory(stamped)
 
-from fairseq_cli.train import cli_main  # noqa: E402
+if __name__ == "__main__":
+    from fairseq_cli.train import cli_main
 
-cli_main()
+    cli_main()

@@ -1,0 +1,109 @@
+"""Reading fairseq's checkpoints for inference; the only part of it that needs fairseq."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+from fairseq_sru import register
+from fairseq_sru.errors import UsageError
+from fairseq_sru.inference.export import Package
+from fairseq_sru.inference.text import SentencePiece, Text, Words, check_words
+from fairseq_sru.inference.vocabulary import Vocabulary
+from fairseq_sru.inference.weights import read_model
+
+
+def import_checkpoint(
+    path: Path,
+    precision: str = "int8",
+    data: str | Path | None = None,
+    text_options: Sequence[str] = (),
+) -> Package:
+    """A model of a fairseq checkpoint, its dictionaries and how its text is cut.
+
+    Args:
+        precision: one of :data:`fairseq_sru.inference.PRECISIONS`.
+        data: folder of the dictionaries; default: where the model was trained.
+        text_options: --bpe, --tokenizer and what belongs to them, as fairseq-interactive takes
+            them; default: those of the training command.
+
+    Raises:
+        UsageError: the checkpoint is damaged or of a model that the engine does not run, or the
+            dictionaries or the sentencepiece model are missing or others.
+    """
+    register()
+    from fairseq import checkpoint_utils
+
+    overrides = {} if data is None else {"data": str(data)}
+    try:
+        (model,), saved, task = checkpoint_utils.load_model_ensemble_and_task(
+            [str(path)], arg_overrides=overrides)
+    except UsageError:
+        raise
+    except Exception as error:  # fairseq's tasks raise anything
+        raise UsageError(f"cannot set up the task of {path}: {error}; --data names the folder of "
+                         "its dictionaries, dict.*.txt") from error
+    try:
+        weights = read_model(model, precision)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    source = _vocabulary(task.source_dictionary) if "encoder" in weights.config else None
+    target = _vocabulary(task.target_dictionary)
+    return Package(weights, source, target, _text(saved, text_options, source or target))
+
+
+def _vocabulary(dictionary: Any) -> Vocabulary:
+    return Vocabulary(
+        dictionary.symbols, pad=dictionary.pad(), unk=dictionary.unk(), eos=dictionary.eos())
+
+
+class FairseqText:
+    """fairseq's own --tokenizer and --bpe."""
+
+    def __init__(self, tokenizer: Any, bpe: Any) -> None:
+        self._steps = [step for step in (tokenizer, bpe) if step is not None]
+
+    def encode(self, line: str) -> str:
+        for step in self._steps:
+            line = step.encode(line)
+        return line
+
+    def decode(self, tokens: str) -> str:
+        for step in reversed(self._steps):
+            tokens = step.decode(tokens)
+        return tokens
+
+
+def _text(saved: Any, options: Sequence[str], vocabulary: Vocabulary) -> Text:
+    if options:
+        saved = _parse(options)
+    bpe, tokenizer = _name(saved, "bpe"), _name(saved, "tokenizer")
+    if bpe == "sentencepiece" and tokenizer is None:
+        text = SentencePiece(Path(saved.bpe.sentencepiece_model))
+        text.check(vocabulary)
+        return text
+    if bpe is None:
+        check_words(vocabulary)
+        if tokenizer is None:
+            return Words()
+    from fairseq.data import encoders
+
+    try:
+        return FairseqText(
+            encoders.build_tokenizer(saved.tokenizer), encoders.build_bpe(saved.bpe))
+    except (ImportError, OSError) as error:
+        raise UsageError(f"--bpe {bpe}, --tokenizer {tokenizer}: {error}") from error
+
+
+def _parse(options: Sequence[str]) -> Any:
+    from fairseq import options as fairseq_options
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+    parser = fairseq_options.get_interactive_generation_parser()
+    return convert_namespace_to_omegaconf(
+        fairseq_options.parse_args_and_arch(parser, ["--path", "model", "data", *options]))
+
+
+def _name(saved: Any, registry: str) -> str | None:
+    part = saved.get(registry)
+    return part if part is None or isinstance(part, str) else part.get("_name")

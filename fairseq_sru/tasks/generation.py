@@ -1,0 +1,172 @@
+"""fairseq generates by the engine of ``fairseq_sru.inference`` where that can do what is asked."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace as change
+from typing import Any
+
+import torch
+from fairseq import options
+from fairseq.search import BeamSearch, Sampling
+from fairseq.sequence_generator import SequenceGenerator
+from fairseq.tasks import FairseqTask
+from torch import Tensor
+
+from fairseq_sru.inference import PRECISIONS, Engine, GenerationOptions, read_model
+from fairseq_sru.ops.extension import COMPILED
+from fairseq_sru.repairs.patching import replace
+
+logger = logging.getLogger(__name__)
+OFF = "off"
+
+
+class _Choice(argparse.Action):
+    """--srupp-engine: what fairseq's configuration has no place for."""
+
+    chosen = "float32"
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        _Choice.chosen = values
+        setattr(namespace, self.dest, values)
+
+
+def use_engine() -> None:
+    """Let every fairseq command that generates take the engine, and offer --srupp-engine."""
+
+    @replace(options, "add_generation_args")
+    def add_generation_args(original: Any, parser: Any) -> Any:
+        group = original(parser)
+        group.add_argument(
+            "--srupp-engine", action=_Choice, choices=[*PRECISIONS, OFF], default=_Choice.chosen,
+            help="precision of fairseq_sru's own decoding, on a CPU and where it can do what is "
+                 "asked; off: fairseq's search")
+        return group
+
+    @replace(FairseqTask, "build_generator")
+    def build_generator(original: Any, self: Any, models: Any, args: Any, *rest: Any,
+                        **more: Any) -> Any:
+        generator = original(self, models, args, *rest, **more)
+        if not any(_is_ours(model) for model in models):
+            return generator
+        reason = _why_not(models, args, generator)
+        if reason is not None:
+            logger.info(f"decoding by fairseq's search: {reason}")
+            return generator
+        logger.info(f"decoding by fairseq_sru's engine in {_Choice.chosen}")
+        return EngineGenerator(models[0], generator, args, _Choice.chosen)
+
+
+def _is_ours(model: Any) -> bool:
+    return type(model).__module__.startswith("fairseq_sru.")
+
+
+def _why_not(models: list[Any], args: Any, generator: Any) -> str | None:
+    """Why fairseq's search has to do it; None if the engine can."""
+    if _Choice.chosen == OFF:
+        return "--srupp-engine off"
+    if not COMPILED:
+        return "fairseq_sru_ext is not built"
+    if len(models) > 1:
+        return "an ensemble of models"
+    if any(p.device.type != "cpu" for p in models[0].parameters()):
+        return "the model is not on a CPU"
+    if getattr(args, "retain_dropout", False):
+        return "--retain-dropout"
+    if type(generator) is not SequenceGenerator:
+        return "scores or alignments are wanted"
+    if generator.lm_model is not None:
+        return "--lm-path"
+    if type(generator.search) not in (BeamSearch, Sampling):
+        return f"the search is {type(generator.search).__name__}"
+    if generator.symbols_to_strip_from_output != {generator.eos}:
+        return "symbols to strip from the output"
+    try:
+        read_model(models[0], _Choice.chosen)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+class EngineGenerator:
+    """In place of fairseq's SequenceGenerator ``generator``, whose options it takes.
+
+    Args:
+        args: of the generation, fairseq's GenerationConfig or the command's.
+        precision: one of :data:`fairseq_sru.inference.PRECISIONS`.
+    """
+
+    def __init__(self, model: Any, generator: Any, args: Any, precision: str) -> None:
+        self.symbols_to_strip_from_output = generator.symbols_to_strip_from_output
+        self._engine = Engine(read_model(model, precision))
+        self._translates = hasattr(model, "encoder")
+        self._pad, self._vocabulary = generator.pad, generator.vocab_size
+        self._max_len_a, self._max_len_b = generator.max_len_a, generator.max_len_b
+        search = generator.search
+        sampling = isinstance(search, Sampling)
+        top_k = search.sampling_topk if sampling else -1
+        top_p = search.sampling_topp if sampling else -1.0
+        self._options = GenerationOptions(
+            beam=generator.beam_size,
+            nbest=generator.beam_size,
+            max_len=generator.max_len,
+            min_len=generator.min_len,
+            lenpen=generator.len_penalty,
+            unkpen=generator.unk_penalty,
+            unnormalized=not generator.normalize_scores,
+            temperature=generator.temperature,
+            no_repeat_ngram_size=getattr(args, "no_repeat_ngram_size", 0),
+            sampling=sampling,
+            sampling_topk=top_k if top_k > 0 else None,
+            sampling_topp=top_p if top_p > 0 else None,
+        )
+
+    def cuda(self) -> EngineGenerator:
+        return self
+
+    @torch.no_grad()
+    def generate(
+        self,
+        models: list[Any],
+        sample: dict[str, Any],
+        prefix_tokens: Tensor | None = None,
+        constraints: Tensor | None = None,
+        bos_token: int | None = None,
+        **unused: Any,
+    ) -> list[list[dict[str, Tensor]]]:
+        """As SequenceGenerator.generate; ``models`` are those it was built of.
+
+        Args:
+            sample: a batch whose net_input has src_tokens (B, S), padded left or right.
+            prefix_tokens: (B, P), padded right. constraints: must be None.
+        """
+        tokens = sample["net_input"]["src_tokens"]
+        options = change(
+            self._options,
+            # fairseq's limit is that of the whole batch
+            max_len_b=int(self._max_len_a * tokens.size(1) + self._max_len_b),
+            bos=bos_token,
+            seed=int(torch.randint(2**63 - 1, ())) if self._options.sampling else 0,
+        )
+        prefixes = None if prefix_tokens is None else [self._real(row) for row in prefix_tokens]
+        if self._translates:
+            found = self._engine.translate([self._real(row) for row in tokens], options, prefixes)
+        else:
+            found = self._engine.generate(prefixes or [tokens.new_zeros(0)] * len(tokens), options)
+        return [
+            [
+                {
+                    "tokens": hypothesis.tokens,
+                    "score": torch.tensor(hypothesis.score),
+                    "attention": torch.empty(0),
+                    "alignment": torch.empty(0),
+                    "positional_scores": hypothesis.token_scores,
+                }
+                for hypothesis in best
+            ]
+            for best in found
+        ]
+
+    def _real(self, row: Tensor) -> Tensor:
+        return row[row.ne(self._pad)]

@@ -1,0 +1,229 @@
+"""Translating text: the commands, the class, the exported folder, and fairseq's own commands by the
+engine."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from conftest import USER_DIR, fails_in_one_line, run_fairseq, run_python, train
+
+from fairseq_sru.errors import UsageError
+from fairseq_sru.inference.export import load
+from fairseq_sru.inference.translator import Translator
+
+pytestmark = pytest.mark.command
+
+LINES = [f"wort{i} wort{(7 * i) % 20} wort{(3 * i) % 20}" for i in range(40)]
+
+
+def translate(*args, stdin=""):
+    result = run_python("-m", "fairseq_sru.translate", *args, stdin=stdin)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return trained / "checkpoint_best.pt"
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    result = run_python("-m", "fairseq_sru.export", model, folder, "--precision", "float32")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_a_folder_translates_as_its_checkpoint_without_fairseq(model, precision, tmp_path):
+    folder = tmp_path / "model"
+    result = run_python("-m", "fairseq_sru.export", model, folder, "--precision", precision)
+    assert result.returncode == 0, result.stderr
+    text = "\n".join(LINES)
+    expected = translate(model, "--precision", precision, stdin=text).stdout
+    program = (f"import sys; sys.modules['fairseq'] = None; sys.argv[1:] = [{str(folder)!r}]; "
+               "from fairseq_sru.translate import main; main()")
+    result = run_python("-c", program, stdin=text)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == expected and expected.count("\n") == len(LINES)
+
+
+def test_fairseq_generate_decodes_by_the_engine_and_gives_the_same(model, data):
+    outputs = {}
+    for engine in ("off", "float32"):
+        result = run_fairseq(
+            "generate", data, "--user-dir", USER_DIR, "--path", model, "--cpu", "--beam", "4",
+            "--nbest", "3", "--max-len-b", "12", "--srupp-engine", engine)
+        outputs[engine] = re.findall(r"^[HP]-.*$", result.stdout, re.M)
+        said = "fairseq_sru's engine in float32" if engine != "off" else "--srupp-engine off"
+        assert re.search(f"decoding by.*{said}", result.stdout + result.stderr)
+    numbers = {k: [float(x) for line in v for x in re.findall(r"-?\d+\.\d+", line)]
+               for k, v in outputs.items()}
+    words = {k: [re.sub(r"-?\d+\.\d+", "", line) for line in v] for k, v in outputs.items()}
+    assert words["off"] == words["float32"] and len(words["off"]) == 2 * 3 * 20
+    assert numbers["off"] == pytest.approx(numbers["float32"], abs=2e-4)  # as printed
+
+
+@pytest.mark.parametrize("options, reason", [
+    (["--diversity-rate", "0.5"], "DiverseSiblingsSearch"),
+    (["--retain-dropout"], "--retain-dropout"),
+    (["--print-alignment"], "alignments"),
+])
+def test_what_the_engine_does_not_do_is_said(model, data, options, reason):
+    result = run_fairseq("generate", data, "--user-dir", USER_DIR, "--path", model, "--cpu",
+                         *options)
+    assert re.search(f"decoding by fairseq's search: .*{reason}", result.stdout + result.stderr)
+
+
+def test_an_ensemble_is_left_to_fairseq(model, data, trained):
+    result = run_fairseq("generate", data, "--user-dir", USER_DIR, "--cpu", "--path",
+                         f"{model}:{trained / 'checkpoint1.pt'}")
+    assert "fairseq's search: an ensemble" in result.stdout + result.stderr
+
+
+def test_interactive_takes_the_engine(model, data):
+    result = run_fairseq("interactive", data, "--user-dir", USER_DIR, "--path", model, "--cpu",
+                         stdin="wort3 wort4\n")
+    assert "fairseq_sru's engine" in result.stdout + result.stderr
+    assert re.search(r"^H-0\t", result.stdout, re.M)
+
+
+def test_a_line_in_is_a_line_out_whatever_is_in_it(exported, tmp_path):
+    """Lines end at a newline alone; order stays, for any number of threads."""
+    odd = [b"", b"   ", b"wort1\x85wort2", "wort1\u0085\u2028wort2".encode(), b"wort3\x0b\x0cwort4",
+           b"\xff\xfe wort5", b"wort6\r", b"\x00", b"wort7 " * 700, b"wort8\twort9"]
+    lines = [*odd, *(line.encode() for line in LINES)] * 3
+    (tmp_path / "in").write_bytes(b"\n".join(lines))  # without a newline at the end
+    options = ["--input", tmp_path / "in", "--max-len-b", "8"]
+    translate(exported, *options, "--output", tmp_path / "out")
+    translate(exported, *options, "--output", tmp_path / "again", "--threads", "2")
+    found = (tmp_path / "out").read_bytes()
+    assert found == (tmp_path / "again").read_bytes()
+    rows = found.split(b"\n")
+    assert rows.pop() == b"" and len(rows) == len(lines)
+    assert rows[0] == rows[1] == b"" and all(rows[len(odd) : len(odd) + 40])
+    assert rows[: len(rows) // 3] * 3 == rows
+    alone = Translator(exported).translate(LINES, max_len_b=8)
+    assert [row.decode() for row in rows[len(odd) : len(odd) + 40]] == alone
+
+
+def test_several_translations_with_scores(exported):
+    out = translate(exported, "--nbest", "3", "--scores", stdin="wort1 wort2\n\n").stdout
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert len(rows) == 6 and [row[1] for row in rows[3:]] == [""] * 3
+    scores = [float(row[0]) for row in rows[:3]]
+    assert scores == sorted(scores, reverse=True) and scores[0] < 0
+
+
+def test_threads_share_a_translator(exported):
+    translator = Translator(exported)
+    expected = translator.translate(LINES)
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(translator.translate, [LINES] * 8)
+        assert all(result == expected for result in results)
+
+
+def test_unknown_options_are_refused(exported):
+    translator = Translator(exported)
+    with pytest.raises(TypeError, match="beams"):
+        translator.translate(LINES, beams=3)
+    for wrong in (dict(beam=0), dict(nbest=9), dict(temperature=0.0), dict(lenpen=float("nan"))):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            translator.translate(LINES, **wrong)
+
+
+def damage(exported, folder, name, change):
+    for path in exported.iterdir():
+        content = path.read_bytes()
+        if path.name == name:
+            content = change(content)
+        if content is not None:
+            (folder / path.name).write_bytes(content)
+
+
+@pytest.mark.parametrize("name, change, message", [
+    ("config.json", lambda b: None, "not an exported model"),
+    ("config.json", lambda b: b[: len(b) // 2], "config.json is damaged"),
+    ("config.json", lambda b: b"[]", "config.json is damaged"),
+    ("config.json", lambda b: b"{}", "config.json is damaged"),
+    ("config.json", lambda b: json.dumps({**json.loads(b), "format": 9}).encode(), "format 9"),
+    ("model.safetensors", lambda b: None, "model.safetensors"),
+    ("model.safetensors", lambda b: b[:-9], "model.safetensors"),
+    ("model.safetensors", lambda b: b"text", "model.safetensors"),
+    ("target.txt", lambda b: None, "target.txt"),
+    ("target.txt", lambda b: b"\xff" + b[1:], "target.txt"),
+    ("source.txt", lambda b: b + b"more\n", "source.txt has 25 tokens, the model 24"),
+])
+def test_a_damaged_folder_is_one_line(exported, tmp_path, name, change, message):
+    damage(exported, tmp_path, name, change)
+    with pytest.raises(UsageError, match=message):
+        load(tmp_path)
+    assert message in fails_in_one_line(run_python("-m", "fairseq_sru.translate", tmp_path))
+
+
+def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path):
+    (tmp_path / "text").write_text("no checkpoint\n")
+    out = tmp_path / "out"
+    cases = [
+        ([tmp_path / "missing"], "missing does not exist"),
+        ([tmp_path / "text"], "not a checkpoint"),
+        ([exported, "--input", tmp_path / "none"], "cannot read"),
+        ([exported, "--output", tmp_path / "text" / "out"], "cannot write"),
+        ([exported, "--beam", "0"], "beam"),
+        ([model, "--bpe", "sentencepiece", "--sentencepiece-model", tmp_path / "none"], "none"),
+        ([model, "--bpe", "sentencepiece", "--sentencepiece-model", tmp_path / "text"],
+         "not a sentencepiece model"),
+        ([model, "--data", tmp_path], "dict"),
+    ]
+    for args, message in cases:
+        extra = [] if "--output" in args else ["--output", out]
+        result = run_python("-m", "fairseq_sru.translate", *args, *extra, stdin="wort1\n")
+        assert message in fails_in_one_line(result), args
+        assert not out.exists() and not list(tmp_path.glob("*.part"))
+    result = run_python("-m", "fairseq_sru.export", model, tmp_path)
+    assert "exists already" in fails_in_one_line(result)
+
+
+def test_a_sentencepiece_model_of_another_vocabulary_is_refused(model, tmp_path):
+    import sentencepiece
+
+    (tmp_path / "text").write_text("\n".join(f"etwas ganz anderes {i}" for i in range(200)))
+    sentencepiece.SentencePieceTrainer.Train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "m"), vocab_size=40,
+        minloglevel=2)
+    result = run_python("-m", "fairseq_sru.translate", model, "--bpe", "sentencepiece",
+                        "--sentencepiece-model", tmp_path / "m.model", stdin="wort1\n")
+    assert "of another vocabulary" in fails_in_one_line(result)
+
+
+def test_pieces_need_their_model(data, tmp_path):
+    """A dictionary of pieces, and nothing says how to cut text."""
+    text = tmp_path / "text"
+    for language in ("de", "en"):
+        (tmp_path / f"train.{language}").write_text("▁a b ▁c d\n▁e f ▁g\n" * 8)
+    run_fairseq("preprocess", "-s", "de", "-t", "en", "--trainpref", tmp_path / "train",
+                "--validpref", tmp_path / "train", "--destdir", text)
+    train(text, tmp_path, "--max-update", "1")
+    result = run_python("-m", "fairseq_sru.translate", tmp_path / "checkpoint_last.pt")
+    assert "give --bpe sentencepiece --sentencepiece-model" in fails_in_one_line(result)
+
+
+def test_a_language_model_does_not_translate(tmp_path):
+    from fairseq_sru.inference import ModelWeights
+    from fairseq_sru.inference.export import Package
+    from fairseq_sru.inference.text import Words
+    from fairseq_sru.inference.vocabulary import Vocabulary
+
+    package = Package(ModelWeights({}, {}), None, Vocabulary(["a"], 1, 3, 2), Words())
+    with pytest.raises(UsageError, match="language model"):
+        Translator(package)
+
+
+def test_what_a_model_holds_does_not_depend_on_tying(exported):
+    tensors = load(exported).weights.tensors
+    assert all(t.dtype == torch.float32 for t in tensors.values())
