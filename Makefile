@@ -1,12 +1,15 @@
-# make install | demo | demo-lm | test | test-fast | lint | types | bench: each creates what it needs
-# from nothing.
+# make install | demo | demo-lm | test | test-fast | sanitize | lint | types | bench: each creates what
+# it needs from nothing.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo demo-lm test test-fast lint types bench clean
+SANITIZED := build/sanitized
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer
+
+.PHONY: install demo demo-lm test test-fast sanitize lint types bench clean
 
 install: $(INSTALLED)
 
@@ -30,6 +33,15 @@ test: install
 # no command, no recipe, nothing that takes more than a few seconds
 test-fast: install
 	$(BIN)/python -m pytest tests -m "not command and not slow"
+
+# the engine's tests with an extension that watches its memory and undefined behaviour
+sanitize: install
+	FAIRSEQ_SRU_CUDA=0 CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(BIN)/python setup.py build_ext \
+		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		PYTHONPATH=$(SANITIZED) $(BIN)/pytest tests/test_packed.py tests/test_engine.py \
+		tests/test_search.py tests/test_step_attention.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "lanes.h"
@@ -18,8 +19,8 @@ using SlotRows = std::array<const T*, kSlots>;
 
 // Numbers [i, end) of the keys times q, added to sums; the first i not done.
 template <typename Lanes, typename S, typename T>
-SRU_INLINE int64_t multiply_add(
-    const S* q, const SlotRows<T>& keys, int64_t i, int64_t size, Lanes (&sums)[kSlots]) {
+SRU_INLINE int64_t
+multiply_add(const S* q, const SlotRows<T>& keys, int64_t i, int64_t size, Lanes (&sums)[kSlots]) {
   constexpr int64_t lanes = sizeof(Lanes) / sizeof(S);
   for (; i + lanes <= size; i += lanes) {
     Lanes x, key;
@@ -32,6 +33,37 @@ SRU_INLINE int64_t multiply_add(
   return i;
 }
 
+// How q lies for keys of type T: bfloat16 come as pairs, so of every 32 numbers first those in even
+// places; the number of those that lie so.
+template <typename T>
+SRU_INLINE int64_t paired(int64_t size) {
+  return std::is_same_v<T, c10::BFloat16> ? size / (2 * kLanes) * (2 * kLanes) : 0;
+}
+
+SRU_INLINE int64_t place(int64_t i, int64_t pairs) {
+  constexpr int64_t both = 2 * kLanes;
+  return i < pairs ? i / both * both + i % 2 * kLanes + i % both / 2 : i;
+}
+
+// As multiply_add, the paired numbers.
+template <typename Lanes, typename S, typename T>
+SRU_INLINE int64_t
+multiply_add_pairs(const S* q, const SlotRows<T>& keys, int64_t size, Lanes (&sums)[kSlots]) {
+  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    for (int64_t i = 0; i < paired<T>(size); i += 2 * kLanes) {
+      Lanes x_even, x_odd, even, odd;
+      load_lanes(q + i, x_even);
+      load_lanes(q + i + kLanes, x_odd);
+      for (int64_t slot = 0; slot < kSlots; ++slot) {
+        load_pairs(keys[slot] + i, even, odd);
+        sums[slot] += x_even * even;
+        sums[slot] += x_odd * odd;
+      }
+    }
+  }
+  return paired<T>(size);
+}
+
 // Four scalar products with q at once.
 template <typename S, typename T>
 SRU_INLINE void scores_of(const S* q, const SlotRows<T>& keys, int64_t size, S* result) {
@@ -40,7 +72,8 @@ SRU_INLINE void scores_of(const S* q, const SlotRows<T>& keys, int64_t size, S* 
   constexpr int64_t lanes = sizeof(Lanes) / sizeof(S);
   Lanes sums[kSlots] = {};
   FewLanes few[kSlots] = {};
-  int64_t i = multiply_add(q, keys, 0, size, sums);
+  int64_t i = multiply_add_pairs(q, keys, size, sums);
+  i = multiply_add(q, keys, i, size, sums);
   i = multiply_add(q, keys, i, size, few);
   for (int64_t slot = 0; slot < kSlots; ++slot) {
     S parts[lanes], rest[kFewLanes];
@@ -102,7 +135,7 @@ class Attention {
     S *scores = scores_.data(), *scaled = q_.data();
     const S scale = S(1) / std::sqrt(S(size));
     for (int64_t i = 0; i < size; ++i) {
-      scaled[i] = load(q + i) * scale;
+      scaled[place(i, paired<T>(size))] = load(q + i) * scale;
     }
     for (int64_t i = 0; i < count_; i += kSlots) {
       scores_of(scaled, rows(keys, i, stride), size, scores + i);
@@ -113,7 +146,9 @@ class Attention {
     using Lanes = typename Vector<S>::Lanes;
     using FewLanes = typename Vector<S, kFewLanes * sizeof(S)>::Lanes;
     const T* values = keys + offset;
-    int64_t i = weigh<4, Lanes>(q, values, stride, 0, size, alpha, y);
+    int64_t i = weigh_pairs<4>(q, values, stride, 0, paired<T>(size), alpha, y);
+    i = weigh_pairs<1>(q, values, stride, i, paired<T>(size), alpha, y);
+    i = weigh<4, Lanes>(q, values, stride, i, size, alpha, y);
     i = weigh<1, Lanes>(q, values, stride, i, size, alpha, y);
     i = weigh<1, FewLanes>(q, values, stride, i, size, alpha, y);
     weigh<1, typename Vector<S, sizeof(S)>::Lanes>(q, values, stride, i, size, alpha, y);
@@ -125,8 +160,8 @@ class Attention {
  private:
   // Numbers [i, size) of y in steps of n vectors; the first one not done.
   template <int n, typename Lanes, typename Q, typename T>
-  SRU_INLINE int64_t weigh(
-      const Q* q, const T* values, int64_t stride, int64_t i, int64_t size, S alpha, Q* y) const {
+  SRU_INLINE int64_t
+  weigh(const Q* q, const T* values, int64_t stride, int64_t i, int64_t size, S alpha, Q* y) const {
     constexpr int64_t lanes = sizeof(Lanes) / sizeof(S);
     for (; i + n * lanes <= size; i += n * lanes) {
       Lanes sums[n] = {};
@@ -142,6 +177,31 @@ class Attention {
       memcpy(parts, sums, sizeof(parts));
       for (int64_t j = 0; j < n * lanes; ++j) {
         store(y + i + j, load(q + i + j) + alpha * parts[j]);
+      }
+    }
+    return i;
+  }
+
+  // As weigh, pairs of vectors of numbers [i, pairs).
+  template <int n, typename Q, typename T>
+  SRU_INLINE int64_t weigh_pairs(
+      const Q* q, const T* values, int64_t stride, int64_t i, int64_t pairs, S alpha, Q* y) const {
+    if constexpr (std::is_same_v<T, c10::BFloat16>) {
+      for (; i + 2 * n * kLanes <= pairs; i += 2 * n * kLanes) {
+        typename Vector<S>::Lanes sums[2 * n] = {}, even, odd;
+        for (int64_t slot = 0; slot < count_; ++slot) {
+          const T* value = values + seen_[slot] * stride + i;
+          for (int part = 0; part < n; ++part) {
+            load_pairs(value + 2 * part * kLanes, even, odd);
+            sums[2 * part] += scores_[slot] * even;
+            sums[2 * part + 1] += scores_[slot] * odd;
+          }
+        }
+        S parts[2 * n * kLanes];
+        memcpy(parts, sums, sizeof(parts));
+        for (int64_t j = 0; j < 2 * n * kLanes; ++j) {
+          store(y + i + j, load(q + i + j) + alpha * parts[place(j, 2 * n * kLanes)]);
+        }
       }
     }
     return i;

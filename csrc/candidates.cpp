@@ -41,11 +41,12 @@ struct SumExp {
   float& result;
 
   SRU_INLINE void operator()() const {
-    result = sum_over(size, [&](int64_t i) __attribute__((always_inline)) {
-      float x = logits[i] - largest;
-      x = x < -87.0f ? -87.0f : x;
-      return exp_bounded(x);
-    });
+    result = sum_over(
+        size, [&](int64_t i) __attribute__((always_inline)) {
+          float x = logits[i] - largest;
+          x = x < -87.0f ? -87.0f : x;
+          return exp_bounded(x);
+        });
   }
 };
 

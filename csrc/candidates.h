@@ -11,7 +11,9 @@ struct Candidate {
   int64_t token;
 };
 
-inline bool better(const Candidate& a, const Candidate& b) { return a.score > b.score; }
+inline bool better(const Candidate& a, const Candidate& b) {
+  return a.score > b.score;
+}
 
 // The logarithm of the sum of exp(logits[i]); NaN if any is NaN.
 float log_sum_exp(const float* logits, int64_t size);

@@ -40,11 +40,13 @@ class Reader {
   }
 
   // null if there is none. order: which outputs, -1 for one of zeros.
-  Matrix matrix(const std::string& name, const std::vector<int64_t>* order = nullptr) {
+  Matrix matrix(
+      const std::string& name, int64_t inputs, const std::vector<int64_t>* order = nullptr) {
     if (!has(name + ".weight")) {
       return {};
     }
     Tensor weight = tensor(name + ".weight"), scale = maybe(name + ".scale");
+    check_sizes(name + ".weight", weight.dim() == 2 && weight.size(1) == inputs);
     if (order) {
       weight = select(weight, *order);
       scale = scale.defined() ? select(scale, *order) : scale;
@@ -53,11 +55,17 @@ class Reader {
         weight, scale.defined() ? OptionalTensor(scale) : std::nullopt, isa_);
   }
 
-  LayerNorm norm(const std::string& name, double eps) {
+  LayerNorm norm(const std::string& name, int64_t size, double eps) {
     if (!has(name + ".weight")) {
       return {};
     }
-    return {floats(name + ".weight"), floats(name + ".bias"), float(eps)};
+    LayerNorm norm{floats(name + ".weight"), floats(name + ".bias"), float(eps)};
+    check_sizes(name, norm.weight.numel() == size && norm.bias.numel() == size);
+    return norm;
+  }
+
+  static void check_sizes(const std::string& name, bool fit) {
+    TORCH_CHECK_VALUE(fit, "decoder: the sizes of ", name, " do not fit the others");
   }
 
   void finish() const {
@@ -101,39 +109,44 @@ std::vector<int64_t> grouped(int64_t size, int64_t blocks) {
   return order;
 }
 
-Layer read_layer(Reader& reader, const std::string& name, const Options& options) {
+Layer read_layer(Reader& reader, const std::string& name, int64_t inputs, const Options& options) {
   const double eps = option(options, "norm_eps");
   Layer layer;
-  layer.pre_norm = reader.norm(name + ".pre_norm", eps);
-  layer.attn_norm = reader.norm(name + ".attn_norm", eps);
-  layer.post_norm = reader.norm(name + ".post_norm", eps);
-  layer.q_proj = reader.matrix(name + (reader.has(name + ".in_proj.weight") ? ".in_proj" : ".q_proj"));
-  layer.kv_proj = reader.matrix(name + ".kv_proj");
-  if (layer.kv_proj) {
-    layer.alpha = reader.floats(name + ".alpha").item<float>();
-  }
-  const Tensor bias = reader.floats(name + ".recurrence.bias");
-  layer.size = bias.size(1);
-  layer.blocks = reader.tensor(name + ".out_proj.weight").size(0) / layer.size;
-  const auto order = grouped(layer.size, layer.blocks);
-  layer.out_proj = reader.matrix(name + ".out_proj", &order);
-  layer.gates = at::zeros({4, int64_t(order.size()) / layer.blocks}, at::kFloat);
-  layer.gates.slice(0, 2, 4).slice(1, 0, layer.size).copy_(bias);
-  if (reader.has(name + ".recurrence.weight_c")) {
-    layer.gates.slice(0, 0, 2).slice(1, 0, layer.size)
-        .copy_(reader.floats(name + ".recurrence.weight_c"));
-  }
   layer.heads = int64_t(option(options, "heads"));
   layer.highway = option(options, "highway") != 0;
   layer.scale = float(option(options, "scale"));
-  return layer;
-}
-
-float* room(std::vector<float>& buffer, int64_t size) {
-  if (int64_t(buffer.size()) < size) {
-    buffer.resize(size);
+  layer.pre_norm = reader.norm(name + ".pre_norm", inputs, eps);
+  layer.q_proj =
+      reader.matrix(name + (reader.has(name + ".in_proj.weight") ? ".in_proj" : ".q_proj"), inputs);
+  const int64_t features = layer.q_proj ? layer.q_proj->out() : inputs;
+  layer.kv_proj = reader.matrix(name + ".kv_proj", features);
+  if (layer.kv_proj) {
+    layer.alpha = reader.floats(name + ".alpha").item<float>();
+    Reader::check_sizes(
+        name, layer.q_proj && layer.kv_proj->out() == 2 * features && layer.heads > 0 &&
+                  features % layer.heads == 0);
   }
-  return buffer.data();
+  layer.attn_norm = reader.norm(name + ".attn_norm", features, eps);
+
+  const Tensor bias = reader.floats(name + ".recurrence.bias");
+  Reader::check_sizes(name, bias.dim() == 2 && bias.size(0) == 2 && bias.size(1) > 0);
+  layer.size = bias.size(1);
+  const int64_t outputs = reader.tensor(name + ".out_proj.weight").size(0);
+  layer.blocks = outputs / layer.size;
+  Reader::check_sizes(
+      name, outputs % layer.size == 0 && (layer.blocks == 3 || layer.blocks == 4) &&
+                (layer.blocks == 4 || !layer.highway || layer.size == inputs));
+  const auto order = grouped(layer.size, layer.blocks);
+  layer.out_proj = reader.matrix(name + ".out_proj", features, &order);
+  layer.gates = at::zeros({4, int64_t(order.size()) / layer.blocks}, at::kFloat);
+  layer.gates.slice(0, 2, 4).slice(1, 0, layer.size).copy_(bias);
+  if (reader.has(name + ".recurrence.weight_c")) {
+    layer.gates.slice(0, 0, 2)
+        .slice(1, 0, layer.size)
+        .copy_(reader.floats(name + ".recurrence.weight_c"));
+  }
+  layer.post_norm = reader.norm(name + ".post_norm", layer.size, eps);
+  return layer;
 }
 
 }  // namespace
@@ -144,20 +157,28 @@ Decoder::Decoder(const Weights& weights, const Options& options, const std::stri
   Reader reader(weights, isa);
   embedding_ = reader.tensor("embed_tokens.weight");
   embedding_scale_ = reader.maybe("embed_tokens.scale");
-  input_proj_ = reader.matrix("stack.input_proj");
-  feature_proj_ = reader.matrix("feature_proj");
-  output_projection_ = reader.matrix(
-      reader.has("output_projection.weight") ? "output_projection" : "embed_tokens");
-  output_bias_ = reader.maybe("output_projection.bias");
+  Reader::check_sizes("embed_tokens", embedding_.dim() == 2);
+  int64_t size = embedding_.size(1);
+  input_proj_ = reader.matrix("stack.input_proj", size);
+  size = source_size_ = input_proj_ ? input_proj_->out() : size;
   for (int64_t i = 0; reader.has("stack.layers." + std::to_string(i) + ".out_proj.weight"); ++i) {
-    layers_.push_back(read_layer(reader, "stack.layers." + std::to_string(i), options));
-    Layer& layer = layers_.back();
-    layer.index = i;
-    width_ = layer.kv_proj ? layer.kv_proj->out() : width_;
+    Layer layer = read_layer(reader, "stack.layers." + std::to_string(i), size, options);
+    layer.narrow_cache = embedding_.scalar_type() != at::kFloat;
+    if (layer.kv_proj) {
+      layer.index = attending_++;
+      slot_bytes_ = layer.kv_proj->out() * (layer.narrow_cache ? 2 : 4);
+    }
+    size = layer.size;
+    layers_.push_back(std::move(layer));
   }
-  reader.finish();
   TORCH_CHECK_VALUE(!layers_.empty(), "decoder: there are no layers");
-  source_size_ = input_proj_ ? input_proj_->out() : embedding_.size(1);
+  feature_proj_ = reader.matrix("feature_proj", size);
+  size = feature_proj_ ? feature_proj_->out() : size;
+  const bool tied = !reader.has("output_projection.weight");
+  output_projection_ = reader.matrix(tied ? "embed_tokens" : "output_projection", size);
+  output_bias_ = reader.maybe("output_projection.bias");
+  Reader::check_sizes("output_projection", output_projection_->out() == embedding_.size(0));
+  reader.finish();
   for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
     if (layer->kv_proj) {
       layer->aligns = true;
@@ -167,7 +188,7 @@ Decoder::Decoder(const Weights& weights, const Options& options, const std::stri
 }
 
 KeysValues Decoder::cache(int64_t source) const {
-  return {int64_t(layers_.size()), width_, source};
+  return {attending_, slot_bytes_, source};
 }
 
 void Decoder::begin(const std::vector<Source>& sources, DecodingState& state) const {
@@ -184,16 +205,20 @@ void Decoder::embed(const std::vector<Row>& rows, float* x) const {
       const int64_t token = rows[r].token;
       const auto* from = static_cast<const T*>(embedding_.data_ptr()) + token * size;
       const float scale = embedding_scale_.defined()
-          ? embed_scale_ * data<float>(embedding_scale_)[token] : embed_scale_;
+                              ? embed_scale_ * data<float>(embedding_scale_)[token]
+                              : embed_scale_;
       for (int64_t i = 0; i < size; ++i) {
         x[r * size + i] = float(from[i]) * scale;
       }
     }
   };
   switch (embedding_.scalar_type()) {
-    case at::kFloat: return copy(float());
-    case at::kBFloat16: return copy(c10::BFloat16());
-    default: return copy(int8_t());
+    case at::kFloat:
+      return copy(float());
+    case at::kBFloat16:
+      return copy(c10::BFloat16());
+    default:
+      return copy(int8_t());
   }
 }
 
@@ -208,10 +233,7 @@ float* Decoder::step(const std::vector<Row>& rows, DecodingState& state) const {
   }
   state.layers.resize(layers_.size());
   for (size_t i = 0; i < layers_.size(); ++i) {
-    DecodingState::Cells& cells = state.layers[i];
-    cells.before.swap(cells.now);
-    layers_[i].step(
-        rows, w.x.data(), cells.before.data(), room(cells.now, R * layers_[i].cell_size()), w);
+    layers_[i].step(rows, w.x.data(), state.layers[i], w);
     w.x.swap(w.h);
   }
   if (feature_proj_) {
@@ -261,8 +283,8 @@ Tensor decoder_logits(
       if (caches[n].full()) {
         caches[n].recycle(before[n]);
       }
-      rows[n] = {&caches[n], t == 0 ? -1 : n, data<int64_t>(ids)[n * T + t], caches[n].take(),
-                 &before[n]};
+      rows[n] = {
+          &caches[n], t == 0 ? -1 : n, data<int64_t>(ids)[n * T + t], caches[n].take(), &before[n]};
     }
     const float* scores = decoder->step(rows, state);
     for (int64_t n = 0; n < N; ++n) {

@@ -40,7 +40,28 @@ struct LayerNorm {
 
 using Matrix = c10::intrusive_ptr<PackedMatrix>;
 
-// What one layer reads and writes; grows, never shrinks.
+// A buffer of at least this size; it never shrinks.
+inline float* room(std::vector<float>& buffer, int64_t size) {
+  if (int64_t(buffer.size()) < size) {
+    buffer.resize(size);
+  }
+  return buffer.data();
+}
+
+// The states c of a layer before and after a step, (groups of 16 channels, rows, 16).
+struct Cells {
+  std::vector<float> before, now;
+  int64_t rows_before = 0, rows = 0;
+
+  void advance(int64_t next_rows, int64_t size) {
+    before.swap(now);
+    rows_before = rows;
+    rows = next_rows;
+    room(now, rows * size);
+  }
+};
+
+// What layers read and write within a step.
 struct Workspace {
   std::vector<float> x, z, q, keys_values, y, h, logits;
   PackedRows packed;
@@ -55,30 +76,27 @@ class Layer {
   float alpha = 0, scale = 1;
   int64_t size = 0, blocks = 3, heads = 1, index = 0;
   bool highway = true, aligns = false;
+  bool narrow_cache = false;  // keys and values in bfloat16 rather than float32
 
   int64_t cell_size() const { return gates.size(1); }
 
   // Keys and values of the sources.
   void begin(const std::vector<Source>& sources, Workspace& w) const;
 
-  // x (rows, in) -> w.h (rows, size); cells (rows, cell_size), of this step and the one before.
-  void step(
-      const std::vector<Row>& rows, const float* x, const float* cells_before, float* cells,
-      Workspace& w) const;
+  // x (rows, in) -> w.h (rows, size).
+  void step(const std::vector<Row>& rows, const float* x, Cells& cells, Workspace& w) const;
 
  private:
   const float* query(const float* x, int64_t rows, Workspace& w) const;
+  void store_slot(const float* keys_values, KeysValues& cache, int64_t slot) const;
   void attend(const std::vector<Row>& rows, Workspace& w) const;
   void recur(
-      const std::vector<Row>& rows, const float* x, const float* y, const float* cells_before,
-      float* cells, Workspace& w) const;
+      const std::vector<Row>& rows, const float* x, const float* y, Cells& cells,
+      Workspace& w) const;
 };
 
 // What hypotheses carry from one step to the next besides keys and values.
 struct DecodingState {
-  struct Cells {
-    std::vector<float> before, now;
-  };
   std::vector<Cells> layers;
   Workspace workspace;
 };
@@ -110,7 +128,8 @@ class Decoder : public torch::CustomClassHolder {
   Tensor output_bias_;
   std::vector<Layer> layers_;
   float embed_scale_;
-  int64_t width_ = 0, source_size_, window_;
+  int64_t attending_ = 0, slot_bytes_ = 0;
+  int64_t source_size_, window_;
 };
 
 }  // namespace sru

@@ -8,9 +8,8 @@ PyMODINIT_FUNC PyInit_fairseq_sru_ext() {
       PyModuleDef_HEAD_INIT, "fairseq_sru_ext",
       "Compiled operators of fairseq-sru: torch.ops.fairseq_sru.", -1};
   PyObject* module = PyModule_Create(&definition);
-  if (module &&
-      (PyModule_AddStringConstant(module, "compiler", __VERSION__) < 0 ||
-       PyModule_AddIntConstant(module, "states_every", sru::kStatesEvery) < 0)) {
+  if (module && (PyModule_AddStringConstant(module, "compiler", __VERSION__) < 0 ||
+                 PyModule_AddIntConstant(module, "states_every", sru::kStatesEvery) < 0)) {
     Py_CLEAR(module);
   }
   return module;

@@ -70,9 +70,12 @@ SRU_INLINE void all_rows(const FewRows<T>& a, int64_t first) {
     block<kRows, N>(a, row, first);
   }
   switch (a.rows - row) {
-    case 3: return block<3, N>(a, row, first);
-    case 2: return block<2, N>(a, row, first);
-    case 1: return block<1, N>(a, row, first);
+    case 3:
+      return block<3, N>(a, row, first);
+    case 2:
+      return block<2, N>(a, row, first);
+    case 1:
+      return block<1, N>(a, row, first);
   }
 }
 

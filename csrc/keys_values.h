@@ -14,7 +14,7 @@ class KeysValues {
  public:
   static constexpr int64_t kFirstSlots = 64;  // for hypotheses
 
-  // width: of keys and values together. The source's slots are there from the start.
+  // width: of keys and values together, in bytes. The source's slots are there from the start.
   KeysValues(int64_t layers, int64_t width, int64_t source)
       : width_(width), source_(source), layers_(layers) {
     grow(source + kFirstSlots);
@@ -22,8 +22,7 @@ class KeysValues {
 
   int64_t source() const { return source_; }
   int64_t slots() const { return slots_; }
-  float* layer(int64_t i) { return layers_[i].data(); }
-  float* at(int64_t i, int64_t slot) { return layers_[i].data() + slot * width_; }
+  char* at(int64_t layer, int64_t slot) { return layers_[layer].data() + slot * width_; }
 
   bool full() const { return free_.empty(); }
 
@@ -62,7 +61,7 @@ class KeysValues {
   }
 
   int64_t width_, source_, slots_ = 0;
-  std::vector<std::vector<float>> layers_;
+  std::vector<std::vector<char>> layers_;
   std::vector<int32_t> free_;
 };
 

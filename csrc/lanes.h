@@ -23,9 +23,18 @@ SRU_INLINE void load_lanes(const c10::BFloat16* p, Lanes& lanes) {
   constexpr int64_t bytes = sizeof(Lanes);
   typename Vector<uint16_t, bytes / 2>::Lanes shorts;
   memcpy(&shorts, p, sizeof(shorts));
-  const auto words =
-      __builtin_convertvector(shorts, typename Vector<uint32_t, bytes>::Lanes) << 16;
+  const auto words = __builtin_convertvector(shorts, typename Vector<uint32_t, bytes>::Lanes) << 16;
   memcpy(&lanes, &words, sizeof(lanes));
+}
+
+// Of twice as many numbers those in even and those in odd places, which is faster than in order.
+template <typename Lanes>
+SRU_INLINE void load_pairs(const c10::BFloat16* p, Lanes& even, Lanes& odd) {
+  typename Vector<uint32_t, sizeof(Lanes)>::Lanes words;
+  memcpy(&words, p, sizeof(words));
+  const auto low = words << 16, high = words & 0xffff0000u;
+  memcpy(&even, &low, sizeof(low));
+  memcpy(&odd, &high, sizeof(high));
 }
 
 // The sum of 2 * half numbers, left in the first.

@@ -12,18 +12,12 @@
 namespace sru {
 namespace {
 
+constexpr int64_t kAhead = 4;                 // rows fetched, as hardware does not see their stride
 constexpr int64_t kRowsTogether = 24;         // multiplied with a group of channels at a time
 constexpr int64_t kShare = int64_t(1) << 15;  // least multiplications worth a thread
 
 int64_t share(int64_t work) {
   return std::max<int64_t>(1, kShare / std::max<int64_t>(1, work));
-}
-
-float* room(std::vector<float>& buffer, int64_t size) {
-  if (int64_t(buffer.size()) < size) {
-    buffer.resize(size);
-  }
-  return buffer.data();
 }
 
 struct NormRow {
@@ -44,7 +38,24 @@ struct NormRow {
   }
 };
 
-// The attention of rows [begin, end).
+// Keys and values into a slot.
+template <typename T>
+struct StoreSlot {
+  const float* from;
+  char* to;
+  int64_t size;
+
+  SRU_INLINE void operator()() const {
+    auto* numbers = reinterpret_cast<T*>(to);
+#pragma omp simd
+    for (int64_t i = 0; i < size; ++i) {
+      store(numbers + i, from[i]);
+    }
+  }
+};
+
+// The attention of rows [begin, end) over keys and values of type T.
+template <typename T>
 struct AttendRows {
   const Layer& layer;
   const std::vector<Row>& rows;
@@ -57,6 +68,9 @@ struct AttendRows {
     const int64_t head_size = size / layer.heads;
     for (int64_t r = begin; r < end; ++r) {
       const Row& row = rows[r];
+      if (r == begin || row.cache != rows[r - 1].cache) {
+        prefetch_next(r);
+      }
       const int64_t source = row.cache->source();
       attention.clear();
       for (int64_t slot = 0; slot < source; ++slot) {
@@ -69,12 +83,35 @@ struct AttendRows {
       attention.complete();
       for (int64_t first = 0; first < size; first += head_size) {
         attention.attend(
-            q + r * size + first, row.cache->layer(layer.index) + first, size, 2 * size, head_size,
-            layer.alpha, y + r * size + first);
+            q + r * size + first, reinterpret_cast<const T*>(row.cache->at(layer.index, 0)) + first,
+            size, 2 * size, head_size, layer.alpha, y + r * size + first);
         for (int64_t slot = 0; layer.aligns && row.alignment && slot < source; ++slot) {
           row.alignment[slot] += attention.weights()[slot] / layer.heads;
         }
       }
+    }
+  }
+
+  // What the next sentence's first hypothesis will read, the others of which see almost the same.
+  SRU_INLINE void prefetch_next(int64_t r) const {
+    const KeysValues* own = rows[r].cache;
+    while (r < end && rows[r].cache == own) {
+      ++r;
+    }
+    if (r < end) {
+      for (int64_t slot = 0; slot < rows[r].cache->source(); ++slot) {
+        prefetch_slot(rows[r], slot);
+      }
+      for (const int32_t slot : *rows[r].before) {
+        prefetch_slot(rows[r], slot);
+      }
+    }
+  }
+
+  SRU_INLINE void prefetch_slot(const Row& row, int64_t slot) const {
+    const char* from = row.cache->at(layer.index, slot);
+    for (int64_t byte = 0; byte < int64_t(2 * size * sizeof(T)); byte += 64) {
+      __builtin_prefetch(from + byte, 0, 2);
     }
   }
 };
@@ -92,10 +129,10 @@ SRU_INLINE void copy_block(const float* from, int64_t n, float* to) {
 struct RecurRows {
   const Layer& layer;
   const Row* rows;
-  const float* u;             // (rows, blocks * 16)
+  const float* u;             // (count, blocks * 16)
   const float* x;             // (rows, size): highway input
-  const float* cells_before;  // (rows before, cell_size)
-  float* cells;               // (rows, cell_size)
+  const float* cells_before;  // (rows before, 16)
+  float* cells;               // (rows, 16)
   float* h;                   // (rows, size)
   int64_t first, count;       // row, number of rows
   int64_t channel;
@@ -110,7 +147,9 @@ struct RecurRows {
                 *b_r = b_f + cell_size;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t r = first + i, parent = rows[r].parent;
-      const float* prev = parent < 0 ? kZeros : cells_before + parent * cell_size + channel;
+      const float* prev = parent < 0 ? kZeros : cells_before + parent * kBlock;
+      __builtin_prefetch(x + (r + kAhead) * size + channel);
+      __builtin_prefetch(h + (r + kAhead) * size + channel, 1);
       const float *u0 = u + i * layer.blocks * kBlock, *u1 = u0 + kBlock, *u2 = u1 + kBlock;
       float s[kBlock] = {}, y[kBlock];
       if (layer.blocks == 4) {
@@ -118,7 +157,7 @@ struct RecurRows {
       } else if (layer.highway) {
         copy_block(x + r * size + channel, n, s);
       }
-      float* c = cells + r * cell_size + channel;
+      float* c = cells + r * kBlock;
 #pragma omp simd
       for (int64_t j = 0; j < kBlock; ++j) {
         const Step<float> next = forward_step(
@@ -177,15 +216,22 @@ void Layer::begin(const std::vector<Source>& sources, Workspace& w) const {
   kv_proj->pack_rows(q, rows, w.packed);
   kv_proj->product(w.packed, rows, w.keys_values.data());
   for (const Source& source : sources) {
-    const int64_t numbers = source.cache->source() * width;
-    std::copy_n(keys_values, numbers, source.cache->layer(index));
-    keys_values += numbers;
+    for (int64_t slot = 0; slot < source.cache->source(); ++slot, keys_values += width) {
+      store_slot(keys_values, *source.cache, slot);
+    }
   }
 }
 
-void Layer::step(
-    const std::vector<Row>& rows, const float* x, const float* cells_before, float* cells,
-    Workspace& w) const {
+void Layer::store_slot(const float* keys_values, KeysValues& cache, int64_t slot) const {
+  char* to = cache.at(index, slot);
+  if (narrow_cache) {
+    run_best(StoreSlot<c10::BFloat16>{keys_values, to, kv_proj->out()});
+  } else {
+    run_best(StoreSlot<float>{keys_values, to, kv_proj->out()});
+  }
+}
+
+void Layer::step(const std::vector<Row>& rows, const float* x, Cells& cells, Workspace& w) const {
   const int64_t R = rows.size();
   const float* y = query(x, R, w);
   if (kv_proj) {
@@ -197,7 +243,7 @@ void Layer::step(
     attn_norm.run(y, R, normalised);
     y = normalised;
   }
-  recur(rows, x, y, cells_before, cells, w);
+  recur(rows, x, y, cells, w);
   if (post_norm) {
     post_norm.run(w.h.data(), R, w.h.data());
   }
@@ -211,20 +257,25 @@ void Layer::attend(const std::vector<Row>& rows, Workspace& w) const {
   int64_t most = 0;
   for (int64_t r = 0; r < R; ++r) {
     const Row& row = rows[r];
-    std::copy_n(keys_values + r * width, width, row.cache->at(index, row.slot));
+    store_slot(keys_values + r * width, *row.cache, row.slot);
     most = std::max(most, row.cache->source() + int64_t(row.before->size()) + 1);
   }
   float* y = room(w.y, R * size);
   at::parallel_for(0, R, share(most * width), [&](int64_t begin, int64_t end) {
     Attention<float> attention(most, size);
-    run_best(AttendRows{*this, rows, w.q.data(), y, size, begin, end, attention});
+    if (narrow_cache) {
+      run_best(AttendRows<c10::BFloat16>{*this, rows, w.q.data(), y, size, begin, end, attention});
+    } else {
+      run_best(AttendRows<float>{*this, rows, w.q.data(), y, size, begin, end, attention});
+    }
   });
 }
 
 void Layer::recur(
-    const std::vector<Row>& rows, const float* x, const float* y, const float* cells_before,
-    float* cells, Workspace& w) const {
+    const std::vector<Row>& rows, const float* x, const float* y, Cells& cells,
+    Workspace& w) const {
   const int64_t R = rows.size(), groups = cell_size() / kBlock;
+  cells.advance(R, cell_size());
   float* h = room(w.h, R * size);
   out_proj->pack_rows(y, R, w.packed);
   const int64_t work = R * out_proj->in() * blocks * kBlock;
@@ -236,7 +287,9 @@ void Layer::recur(
         out_proj->multiply(
             w.packed, first, count, group * blocks, blocks, u.data(), blocks * kBlock);
         run_best(RecurRows{
-            *this, rows.data(), u.data(), x, cells_before, cells, h, first, count, group * kBlock});
+            *this, rows.data(), u.data(), x,
+            cells.before.data() + group * cells.rows_before * kBlock,
+            cells.now.data() + group * R * kBlock, h, first, count, group * kBlock});
       }
     }
   });

@@ -12,9 +12,9 @@
 namespace sru {
 namespace {
 
-constexpr int64_t kMostInputs = 1 << 16;        // sums of int8 products fit into 32 bits
-constexpr int64_t kRowsTogether = 48;           // what a panel is multiplied with at a time
-constexpr int64_t kShare = int64_t(1) << 15;    // least weights, times rows, per thread
+constexpr int64_t kMostInputs = 1 << 16;      // sums of int8 products fit into 32 bits
+constexpr int64_t kRowsTogether = 48;         // what a panel is multiplied with at a time
+constexpr int64_t kShare = int64_t(1) << 15;  // least weights, times rows, per thread
 constexpr int64_t kPackShare = int64_t(1) << 14;
 
 int64_t divide(int64_t a, int64_t b) {
@@ -30,15 +30,13 @@ Precision precision_of(at::ScalarType dtype) {
     case at::kChar:
       return Precision::kInt8;
     default:
-      TORCH_CHECK_TYPE(
-          false, "packed: weight is ", dtype, ", expected float32, bfloat16 or int8");
+      TORCH_CHECK_TYPE(false, "packed: weight is ", dtype, ", expected float32, bfloat16 or int8");
   }
 }
 
 Kernel choose_kernel(Precision precision, const std::string& isa) {
   for (const Kernel& kernel : kernels()) {
-    if (kernel.precision == precision && kernel.supported() &&
-        (isa.empty() || isa == kernel.isa)) {
+    if (kernel.precision == precision && kernel.supported() && (isa.empty() || isa == kernel.isa)) {
       return kernel;
     }
   }

@@ -116,8 +116,7 @@ struct Isa : PortableFloat {
     }
     return sum;
   }
-  static SRU_INLINE void pack_row(
-      const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
+  static SRU_INLINE void pack_row(const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
     copy_row(x, in, words);
   }
 };
@@ -139,8 +138,7 @@ struct Isa : PortableFloat {
     }
     return sum;
   }
-  static SRU_INLINE void pack_row(
-      const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
+  static SRU_INLINE void pack_row(const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
     round_row(x, in, words);
   }
 };
@@ -213,8 +211,7 @@ struct Isa : Avx2Float {
   }
   SRU_TARGET_INLINE Input broadcast(uint32_t word) { return _mm256_set1_ps(bit_cast<float>(word)); }
   SRU_TARGET_INLINE Sum add(Sum sum, Weight w, Input x) { return _mm256_fmadd_ps(w, x, sum); }
-  SRU_TARGET_INLINE void pack_row(
-      const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
+  SRU_TARGET_INLINE void pack_row(const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
     copy_row(x, in, words);
   }
 };
@@ -241,8 +238,7 @@ struct Isa : Avx2Float {
   SRU_TARGET_INLINE Sum add(Sum sum, Weight w, Input x) {
     return _mm256_fmadd_ps(w.high, x.high, _mm256_fmadd_ps(w.low, x.low, sum));
   }
-  SRU_TARGET_INLINE void pack_row(
-      const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
+  SRU_TARGET_INLINE void pack_row(const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
     round_row(x, in, words);
   }
 };
@@ -348,7 +344,7 @@ struct Isa {
 
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
 struct Avx512Float {
@@ -367,8 +363,7 @@ struct Isa : Avx512Float {
   SRU_TARGET_INLINE Weight load(const uint32_t* words) { return _mm512_loadu_ps(words); }
   SRU_TARGET_INLINE Input broadcast(uint32_t word) { return _mm512_set1_ps(bit_cast<float>(word)); }
   SRU_TARGET_INLINE Sum add(Sum sum, Weight w, Input x) { return _mm512_fmadd_ps(w, x, sum); }
-  SRU_TARGET_INLINE void pack_row(
-      const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
+  SRU_TARGET_INLINE void pack_row(const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
     copy_row(x, in, words);
   }
 };
@@ -395,8 +390,7 @@ struct Isa : Avx512Float {
   SRU_TARGET_INLINE Sum add(Sum sum, Weight w, Input x) {
     return _mm512_fmadd_ps(w.high, x.high, _mm512_fmadd_ps(w.low, x.low, sum));
   }
-  SRU_TARGET_INLINE void pack_row(
-      const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
+  SRU_TARGET_INLINE void pack_row(const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
     round_row(x, in, words);
   }
 };
@@ -405,8 +399,7 @@ struct Isa : Avx512Float {
 #undef SRU_TARGET
 
 // AVX-512 with dot products of bfloat16 pairs.
-#define SRU_TARGET \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")))
+#define SRU_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512bf16")))
 
 bool has_avx512bf16() {
   return has_avx512() && __builtin_cpu_supports("avx512bf16");
@@ -422,13 +415,14 @@ struct Isa {
   SRU_TARGET_INLINE Weight load(const uint32_t* words) {
     return (__m512bh)_mm512_loadu_si512(words);
   }
-  SRU_TARGET_INLINE Input broadcast(uint32_t word) { return (__m512bh)_mm512_set1_epi32(int(word)); }
+  SRU_TARGET_INLINE Input broadcast(uint32_t word) {
+    return (__m512bh)_mm512_set1_epi32(int(word));
+  }
   SRU_TARGET_INLINE Sum add(Sum sum, Weight w, Input x) { return _mm512_dpbf16_ps(sum, w, x); }
   SRU_TARGET_INLINE void finish(Sum sum, float, const float*, float* y) {
     _mm512_storeu_ps(y, sum);
   }
-  SRU_TARGET_INLINE void pack_row(
-      const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
+  SRU_TARGET_INLINE void pack_row(const float* x, int64_t in, uint32_t* words, float*, int32_t*) {
     round_row(x, in, words);
   }
 };
@@ -437,8 +431,7 @@ struct Isa {
 #undef SRU_TARGET
 
 // AVX-512 with dot products of four bytes.
-#define SRU_TARGET \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512vnni")))
+#define SRU_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,avx512vnni")))
 
 bool has_avx512vnni() {
   return has_avx512() && __builtin_cpu_supports("avx512vnni");
@@ -490,7 +483,7 @@ const std::vector<Kernel>& kernels() {
   constexpr auto kFloat32 = Precision::kFloat32, kBFloat16 = Precision::kBFloat16;
   constexpr auto kInt8 = Precision::kInt8;
 #define SRU_KERNEL(isa, supported, precision, space) \
-  {isa, precision, supported, space::multiply, space::pack_row}
+  { isa, precision, supported, space::multiply, space::pack_row }
   static const std::vector<Kernel> all = {
 #ifdef SRU_X86
       SRU_KERNEL("avx512", has_avx512, kFloat32, avx512_float32),

@@ -74,10 +74,14 @@ SRU_TARGET void panel(const PanelProduct& a) {
 
 SRU_TARGET void multiply(const PanelProduct& a) {
   switch (a.blocks) {
-    case 1: return panel<1>(a);
-    case 2: return panel<2>(a);
-    case 3: return panel<3>(a);
-    case 4: return panel<4>(a);
+    case 1:
+      return panel<1>(a);
+    case 2:
+      return panel<2>(a);
+    case 3:
+      return panel<3>(a);
+    case 4:
+      return panel<4>(a);
   }
 }
 

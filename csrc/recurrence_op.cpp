@@ -107,9 +107,8 @@ namespace {
 
 struct Cpu {
   static void forward(const Operands& in, const Outputs& out) {
-    dispatch("recurrence", in.u, [&](auto type) {
-      forward_cpu(forward_args<decltype(type)>(in, out));
-    });
+    dispatch(
+        "recurrence", in.u, [&](auto type) { forward_cpu(forward_args<decltype(type)>(in, out)); });
   }
 
   static void backward(

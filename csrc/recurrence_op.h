@@ -1,4 +1,5 @@
-// The recurrence's operators, for any device: arguments checked, outputs allocated, one kernel launched.
+// The recurrence's operators, for any device: arguments checked, outputs allocated, one kernel
+// launched.
 #pragma once
 
 #include <tuple>

@@ -52,10 +52,10 @@ std::vector<Candidate> choices_of(
 }  // namespace
 
 SentenceSearch::SentenceSearch(
-    const SearchOptions& options, const Decoder& decoder, int64_t index, int64_t source,
+    const SearchOptions& options, const Decoder& decoder, int64_t id, int64_t source,
     int64_t max_length, std::vector<int64_t> prefix)
     : options_(options),
-      index_(index),
+      id_(id),
       vocabulary_(decoder.vocabulary()),
       window_(decoder.window()),
       max_length_(max_length),
@@ -93,8 +93,9 @@ void SentenceSearch::append_rows(std::vector<Row>& rows) {
     if (options_.align) {
       node.alignment.assign(cache_.source(), 0);
     }
-    rows.push_back({&cache_, active.row, node.token, node.slot, &active.before,
-                    options_.align ? node.alignment.data() : nullptr});
+    rows.push_back(
+        {&cache_, active.row, node.token, node.slot, &active.before,
+         options_.align ? node.alignment.data() : nullptr});
     active.row = rows.size() - 1;
   }
 }
@@ -156,7 +157,7 @@ void SentenceSearch::draw(Active& active, float* logits, float total) {
     sums.push_back(sum += std::exp(double(candidate.score) - total));
   }
   for (int64_t sample = 0; !kept.empty() && sample < (forked_ ? 1 : options_.beam); ++sample) {
-    const double point = sum * uniform(options_.seed, index_, active.sample + sample, step_);
+    const double point = sum * uniform(options_.seed, id_, active.sample + sample, step_);
     const auto drawn = std::upper_bound(sums.begin(), sums.end() - 1, point);
     active.candidates.push_back(kept[drawn - sums.begin()]);
   }
@@ -233,8 +234,8 @@ void SentenceSearch::finish(int32_t node) {
         hypothesis.alignment.end(), before.alignment.begin(), before.alignment.end());
   }
   hypothesis.score = options_.normalise
-      ? total / float(std::pow(double(path.size()), options_.length_penalty))
-      : total;
+                         ? total / float(std::pow(double(path.size()), options_.length_penalty))
+                         : total;
   finished_.push_back(std::move(hypothesis));
 }
 

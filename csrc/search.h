@@ -24,18 +24,18 @@ struct SearchOptions {
 };
 
 struct Hypothesis {
-  std::vector<int64_t> tokens;  // with eos
-  std::vector<float> scores;    // log-probability of each
-  std::vector<float> alignment; // (tokens, source)
+  std::vector<int64_t> tokens;   // with eos
+  std::vector<float> scores;     // log-probability of each
+  std::vector<float> alignment;  // (tokens, source)
   float score;
 };
 
 // The search of one sentence: a tree of tokens and its leaves that are still to be continued.
 class SentenceSearch {
  public:
-  // prefix: what hypotheses have to begin with. index: of the sentence, for its random numbers.
+  // prefix: what hypotheses have to begin with. id: what its samples depend on besides the seed.
   SentenceSearch(
-      const SearchOptions& options, const Decoder& decoder, int64_t index, int64_t source,
+      const SearchOptions& options, const Decoder& decoder, int64_t id, int64_t source,
       int64_t max_length, std::vector<int64_t> prefix);
 
   bool done() const { return done_; }
@@ -76,7 +76,7 @@ class SentenceSearch {
   std::vector<int32_t> live_slots() const;
 
   const SearchOptions& options_;
-  int64_t index_, vocabulary_, window_, max_length_, step_ = 0;
+  int64_t id_, vocabulary_, window_, max_length_, step_ = 0;
   std::vector<int64_t> prefix_;
   KeysValues cache_;
   std::vector<Node> nodes_;

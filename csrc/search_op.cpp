@@ -15,10 +15,11 @@ constexpr int64_t kRowsPerThread = 4;
 
 // What there is to decode.
 struct Sentences {
-  Tensor source;   // (tokens, D), one sentence after the other; empty without an encoder
-  Tensor lengths;  // (N) of the sources
-  Tensor max_lengths;                    // (N) of the hypotheses, without eos
-  Tensor prefix, prefix_lengths;         // (tokens), (N)
+  Tensor source;       // (tokens, D), one sentence after the other; empty without an encoder
+  Tensor ids;          // (N): what samples depend on besides the seed
+  Tensor lengths;      // (N) of the sources
+  Tensor max_lengths;  // (N) of the hypotheses, without eos
+  Tensor prefix, prefix_lengths;  // (tokens), (N)
 
   int64_t size() const { return lengths.numel(); }
 };
@@ -34,6 +35,7 @@ void check_lengths(const char* name, const Tensor& lengths, int64_t N) {
 
 void check(const Decoder& decoder, const Sentences& in, const SearchOptions& o) {
   const int64_t N = in.size(), V = decoder.vocabulary();
+  check_lengths("ids", in.ids, N);
   check_lengths("lengths", in.lengths, N);
   check_lengths("max_lengths", in.max_lengths, N);
   check_lengths("prefix_lengths", in.prefix_lengths, N);
@@ -84,9 +86,10 @@ std::vector<std::vector<Hypothesis>> search(
       const int64_t length = data<int64_t>(in.lengths)[next];
       const int64_t forced = data<int64_t>(in.prefix_lengths)[next];
       active.emplace_back(
-          next, std::make_unique<SentenceSearch>(
-                    options, decoder, next, length, data<int64_t>(in.max_lengths)[next],
-                    std::vector<int64_t>(prefix, prefix + forced)));
+          next,
+          std::make_unique<SentenceSearch>(
+              options, decoder, data<int64_t>(in.ids)[next], length,
+              data<int64_t>(in.max_lengths)[next], std::vector<int64_t>(prefix, prefix + forced)));
       sources.push_back({&active.back().second->cache(), source});
       source += length * decoder.source_size();
       prefix += forced;
@@ -131,19 +134,32 @@ Tensor tensor_of(const std::vector<T>& numbers, at::ScalarType dtype) {
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> search_op(
-    const c10::intrusive_ptr<Decoder>& decoder, const Tensor& source, const Tensor& lengths,
-    const Tensor& max_lengths, const Tensor& prefix, const Tensor& prefix_lengths, int64_t beam,
-    int64_t min_length, int64_t no_repeat_ngram, double length_penalty, double unk_penalty,
-    double temperature, bool normalise, bool align, int64_t pad, int64_t unk, int64_t eos,
-    int64_t bos, int64_t rows, bool sample, int64_t top_k, double top_p, int64_t seed) {
-  const SearchOptions options{beam,        min_length,  no_repeat_ngram, length_penalty,
-                              unk_penalty, temperature, normalise,       align,
-                              pad,         unk,         eos,             bos,
-                              rows,        sample,      top_k,           top_p,
-                              seed};
-  const Sentences in{
-      source.contiguous(), lengths.contiguous(), max_lengths.contiguous(), prefix.contiguous(),
-      prefix_lengths.contiguous()};
+    const c10::intrusive_ptr<Decoder>& decoder, const Tensor& source, const Tensor& ids,
+    const Tensor& lengths, const Tensor& max_lengths, const Tensor& prefix,
+    const Tensor& prefix_lengths, int64_t beam, int64_t min_length, int64_t no_repeat_ngram,
+    double length_penalty, double unk_penalty, double temperature, bool normalise, bool align,
+    int64_t pad, int64_t unk, int64_t eos, int64_t bos, int64_t rows, bool sample, int64_t top_k,
+    double top_p, int64_t seed) {
+  const SearchOptions options{
+      beam,
+      min_length,
+      no_repeat_ngram,
+      length_penalty,
+      unk_penalty,
+      temperature,
+      normalise,
+      align,
+      pad,
+      unk,
+      eos,
+      bos,
+      rows,
+      sample,
+      top_k,
+      top_p,
+      seed};
+  const Sentences in{source.contiguous(),      ids.contiguous(),    lengths.contiguous(),
+                     max_lengths.contiguous(), prefix.contiguous(), prefix_lengths.contiguous()};
   check(*decoder, in, options);
   std::vector<int64_t> counts, token_counts, tokens;
   std::vector<float> token_scores, scores, alignments;
@@ -152,17 +168,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> search_op(
     for (const Hypothesis& hypothesis : hypotheses) {
       token_counts.push_back(hypothesis.tokens.size());
       tokens.insert(tokens.end(), hypothesis.tokens.begin(), hypothesis.tokens.end());
-      token_scores.insert(
-          token_scores.end(), hypothesis.scores.begin(), hypothesis.scores.end());
+      token_scores.insert(token_scores.end(), hypothesis.scores.begin(), hypothesis.scores.end());
       scores.push_back(hypothesis.score);
-      alignments.insert(
-          alignments.end(), hypothesis.alignment.begin(), hypothesis.alignment.end());
+      alignments.insert(alignments.end(), hypothesis.alignment.begin(), hypothesis.alignment.end());
     }
   }
-  return {
-      tensor_of(counts, at::kLong),       tensor_of(token_counts, at::kLong),
-      tensor_of(tokens, at::kLong),       tensor_of(token_scores, at::kFloat),
-      tensor_of(scores, at::kFloat),      tensor_of(alignments, at::kFloat)};
+  return {tensor_of(counts, at::kLong),  tensor_of(token_counts, at::kLong),
+          tensor_of(tokens, at::kLong),  tensor_of(token_scores, at::kFloat),
+          tensor_of(scores, at::kFloat), tensor_of(alignments, at::kFloat)};
 }
 
 }  // namespace
@@ -170,8 +183,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> search_op(
 
 TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
   m.def(R"(search(
-      __torch__.torch.classes.fairseq_sru.Decoder decoder, Tensor source, Tensor lengths,
-      Tensor max_lengths, Tensor prefix, Tensor prefix_lengths, *, int beam, int min_length,
+      __torch__.torch.classes.fairseq_sru.Decoder decoder, Tensor source, Tensor ids,
+      Tensor lengths, Tensor max_lengths, Tensor prefix, Tensor prefix_lengths, *, int beam, int min_length,
       int no_repeat_ngram, float length_penalty, float unk_penalty, float temperature,
       bool normalise, bool align, int pad, int unk, int eos, int bos, int rows, bool sample,
       int top_k, float top_p, int seed) -> (

@@ -45,9 +45,8 @@ struct Part {
       attention.complete();
       for (int64_t first = 0; first < a.size; first += size) {
         attention.attend(
-            a.q + row * a.size + first,
-            a.keys_values + row / a.beam * a.sentence_stride + first, a.size, a.slot_stride, size,
-            a.alpha, a.y + row * a.size + first);
+            a.q + row * a.size + first, a.keys_values + row / a.beam * a.sentence_stride + first,
+            a.size, a.slot_stride, size, a.alpha, a.y + row * a.size + first);
       }
     }
   }

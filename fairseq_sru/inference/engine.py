@@ -37,7 +37,7 @@ class GenerationOptions:
         match_source_len: at most S tokens instead.
         sampling_topk, sampling_topp: draw from the most probable so many tokens, or from the fewest
             that together have this probability; None: from all.
-        seed: equal seeds, equal samples, whatever is decoded together.
+        seed: equal seeds give equal samples to a sentence in the same place of the list.
         align: also return alignments.
         bos: the token before the first one; None: the end of the sentence.
         max_rows: hypotheses of all sentences that are decoded together; those of one always are.
@@ -139,8 +139,9 @@ class Engine:
         encoded: list[Tensor] = []
         for batch in _batches([len(sources[i]) for i in order]):
             encoded += self._encoder([sources[order[i]] for i in batch])
-        prefixes = [sources[0].new_zeros(0)] * len(sources) if prefixes is None else prefixes
-        found = self._search(encoded, [prefixes[i] for i in order], options)
+        if prefixes is None:
+            prefixes = [torch.zeros(0, dtype=torch.long)] * len(sources)
+        found = self._search(order, encoded, [prefixes[i] for i in order], options)
         hypotheses: list[list[Hypothesis]] = [[] for _ in sources]
         for i, hypothesis in zip(order, found):
             hypotheses[i] = hypothesis
@@ -162,10 +163,12 @@ class Engine:
         """
         if self._encoder is not None:
             raise ValueError("a translation model needs sources; use translate")
-        return self._search([torch.zeros(0, 0)] * len(prompts), prompts, options)
+        nothing = [torch.zeros(0, 0)] * len(prompts)
+        return self._search(range(len(prompts)), nothing, prompts, options)
 
     def _search(
         self,
+        ids: Sequence[int],
         encoded: Sequence[Tensor],
         prefixes: Sequence[Tensor],
         options: GenerationOptions | None,
@@ -180,6 +183,7 @@ class Engine:
         found = torch.ops.fairseq_sru.search(
             self._decoder,
             source,
+            torch.tensor(ids, dtype=torch.long),
             lengths,
             torch.tensor([options.longest(n) for n in basis.tolist()], dtype=torch.long),
             torch.cat([torch.zeros(0, dtype=torch.long), *prefixes]),

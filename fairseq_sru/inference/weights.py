@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fairseq_sru.modules import Stack
+
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
@@ -103,7 +105,7 @@ def _decoder_options(decoder: Any) -> dict[str, Any]:
     }
 
 
-def _stack_options(stack: Any) -> dict[str, Any]:
+def _stack_options(stack: Stack) -> dict[str, Any]:
     """With which SRUpp builds such layers."""
     layers = stack.layers
     first, recurrence = layers[0], layers[0].recurrence

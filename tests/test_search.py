@@ -1,0 +1,339 @@
+"""The search in C++ finds what fairseq's SequenceGenerator does, with every option."""
+
+import threading
+from collections import Counter
+
+import pytest
+import torch
+from fairseq.ngram_repeat_block import NGramRepeatBlock
+from fairseq.sequence_generator import SequenceGenerator
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_translation import VARIANTS, batch, build, sentences, variant_id
+
+from fairseq_sru.inference import Engine, GenerationOptions, read_model
+from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.models.lm_config import SRUppLMConfig
+from fairseq_sru.ops.extension import COMPILED
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="fairseq_sru_ext is not built")
+
+EOS = 2
+
+# by the names of SequenceGenerator
+NAMES = dict(lenpen="len_penalty", unkpen="unk_penalty", beam="beam_size")
+
+
+def strong_model(seed=0, **options):
+    """Random weights large enough for hypotheses to differ and to end."""
+    model = build(**options).float()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.25 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def random_sources(count, longest=9, seed=0):
+    """Sentences of 1 to ``longest`` tokens, and the end."""
+    rows = sentences(count, 1, longest + 1, 30, seed)
+    return [torch.cat([row, torch.tensor([EOS])]) for row in rows]
+
+
+class SeesTheTokens(NGramRepeatBlock):
+    """fairseq's block on a CPU compares with the padding behind the tokens, and bans nothing."""
+
+    def forward(self, tokens, lprobs, bsz, beam_size, step):
+        return super().forward(tokens[:, : step + 1], lprobs, bsz, beam_size, step)
+
+
+def fairseqs(model, sources, prefixes=None, **options):
+    """What SequenceGenerator finds, sentence by sentence, as batches change its limits."""
+    dictionary = model.decoder.dictionary
+    options = {NAMES.get(name, name): value for name, value in options.items()}
+    size = options.pop("no_repeat_ngram_size", 0)
+    unnormalized = options.pop("unnormalized", False)
+    generator = SequenceGenerator(
+        [model], dictionary, normalize_scores=not unnormalized, **options)
+    if size:
+        generator.repeat_ngram_blocker = SeesTheTokens(size)
+    model.make_generation_fast_(need_attn=True)
+    found = []
+    for i, source in enumerate(sources):
+        sample = {"net_input": {"src_tokens": source[None],
+                                "src_lengths": torch.tensor([len(source)])}}
+        prefix = {} if prefixes is None or not len(prefixes[i]) else {
+            "prefix_tokens": prefixes[i][None]}
+        found += generator.generate([model], sample, **prefix)
+    return found
+
+
+def same(ours, theirs):
+    """Equal hypotheses and scores. Where two of fairseq's are equal to 1e-5, either may come first,
+    and the last may be one of several equals."""
+    assert len(ours) == len(theirs)
+    expected = {tuple(h["tokens"].tolist()): h for h in theirs}
+    for hypothesis, at_its_place in zip(ours, theirs):
+        assert abs(hypothesis.score - at_its_place["score"].item()) < 1e-5
+        h = expected.get(tuple(hypothesis.tokens.tolist()))
+        if h is None:
+            assert abs(hypothesis.score - theirs[-1]["score"].item()) < 1e-5
+            continue
+        total = hypothesis.token_scores.sum().abs().item()  # whose rounding is in the differences
+        torch.testing.assert_close(
+            hypothesis.token_scores, h["positional_scores"], rtol=0, atol=1e-5 + total * 2**-21)
+        if hypothesis.alignment is not None and h["attention"].numel():
+            torch.testing.assert_close(
+                hypothesis.alignment.t(), h["attention"], rtol=0, atol=1e-5)
+
+
+def compare(model, sources, prefixes=None, max_rows=320, **options):
+    engine = Engine(read_model(model))
+    nbest = options.setdefault("beam", 5)
+    ours = engine.translate(
+        sources, GenerationOptions(nbest=nbest, align=True, max_rows=max_rows, **options),
+        prefixes)
+    for mine, theirs in zip(ours, fairseqs(model, sources, prefixes, **options)):
+        same(mine, theirs)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=variant_id)
+def test_models(options):
+    compare(strong_model(**options), random_sources(6), max_len_b=20)
+
+
+@pytest.mark.parametrize("options", [
+    dict(beam=1),
+    dict(beam=2),
+    dict(beam=8),
+    dict(lenpen=0.0),
+    dict(lenpen=2.5),
+    dict(unnormalized=True),
+    dict(unkpen=3.0),
+    dict(unkpen=-3.0),
+    dict(min_len=8),
+    dict(max_len_a=1.5, max_len_b=2),
+    dict(max_len=6),
+    dict(max_len_b=0, min_len=0),
+    dict(match_source_len=True),
+    dict(no_repeat_ngram_size=2),
+    dict(no_repeat_ngram_size=3, beam=3),
+    dict(temperature=0.5),
+    dict(temperature=2.0),
+], ids=variant_id)
+def test_options(options):
+    compare(strong_model(1), random_sources(6, seed=1), **{"max_len_b": 20, **options})
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("length", [1, 3, 30])
+def test_prefixes(length, beam):
+    """Shorter and longer than hypotheses may be."""
+    prefixes = [torch.randint(4, 25, (length,), generator=torch.Generator().manual_seed(i))
+                for i in range(4)]
+    compare(strong_model(2), random_sources(4), prefixes, beam=beam, max_len_b=20)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True,
+          suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_any_sizes_and_options(data):
+    draw = data.draw
+    heads = draw(st.integers(1, 3))
+    options = dict(
+        embed_dim=draw(st.integers(2, 24)),
+        hidden_size=2 * draw(st.integers(2, 20)),
+        proj_size=heads * draw(st.integers(1, 9)),
+        num_heads=heads,
+        encoder_layers=1,
+        decoder_layers=draw(st.integers(1, 3)),
+        decoder_attention=draw(st.sampled_from(["all", "none", "every:2", "last:1"])),
+        layer_norm=draw(st.sampled_from(["none", "pre", "post"])),
+        no_attention_norm=draw(st.booleans()),
+        share_decoder_input_output_embed=draw(st.booleans()),
+        rescale=draw(st.booleans()),
+        target=draw(st.integers(12, 40)),
+    )
+    model = strong_model(draw(st.integers(0, 1000)), **options)
+    count = draw(st.integers(1, 5))
+    vocabulary = len(model.decoder.dictionary)
+    prefixes = [
+        torch.tensor(draw(st.lists(st.integers(4, vocabulary - 1), max_size=3)), dtype=torch.long)
+        for _ in range(count)]
+    compare(
+        model,
+        random_sources(count, seed=draw(st.integers(0, 1000))),
+        prefixes,
+        max_rows=draw(st.integers(1, 40)),
+        beam=draw(st.integers(1, 8)),
+        lenpen=draw(st.sampled_from([0.0, 0.6, 1.0, 1.7])),
+        unkpen=draw(st.sampled_from([0.0, 1.0])),
+        min_len=draw(st.integers(0, 4)),
+        max_len_a=draw(st.sampled_from([0.0, 1.2])),
+        max_len_b=draw(st.integers(4, 25)),
+        temperature=draw(st.sampled_from([1.0, 0.8])),
+        unnormalized=draw(st.booleans()),
+        no_repeat_ngram_size=draw(st.sampled_from([0, 2, 3])) if not any(
+            len(prefix) for prefix in prefixes) else 0,
+    )
+
+
+@pytest.mark.parametrize("sampling", [False, True])
+def test_order_and_company_change_nothing(sampling):
+    """Many sentences through few rows, or each alone; samples belong to a sentence's place."""
+    engine = Engine(read_model(strong_model(3)))
+    sources = random_sources(30, 12)
+
+    def translate(chosen, **options):
+        return engine.translate(
+            chosen, GenerationOptions(beam=3, nbest=3, max_len_b=30, sampling=sampling, **options))
+
+    expected = [[(h.tokens.tolist(), h.score) for h in hypotheses]
+                for hypotheses in translate(sources)]
+    for rows in (1, 7, 20):
+        again = translate(sources, max_rows=rows)
+        for mine, hypotheses in zip(again, expected):
+            assert [h.tokens.tolist() for h in mine] == [tokens for tokens, _ in hypotheses]
+            for h, (_, score) in zip(mine, hypotheses):
+                assert abs(h.score - score) < 1e-5
+    if not sampling:
+        for source, hypotheses in zip(sources, expected):
+            (alone,) = translate([source])
+            assert [h.tokens.tolist() for h in alone] == [tokens for tokens, _ in hypotheses]
+
+
+def test_batches_give_what_fairseqs_batches_give():
+    """Padded left, all together, where no limit depends on the batch."""
+    model = strong_model(4)
+    sources = random_sources(8)
+    generator = SequenceGenerator([model], model.decoder.dictionary, beam_size=4, max_len_b=25)
+    model.make_generation_fast_(need_attn=False)
+    sample = {"net_input": {"src_tokens": batch(sources, left=True),
+                            "src_lengths": torch.tensor([len(s) for s in sources])}}
+    ours = Engine(read_model(model)).translate(
+        sources, GenerationOptions(beam=4, nbest=4, max_len_b=25))
+    for mine, theirs in zip(ours, generator.generate([model], sample)):
+        same(mine, theirs)
+
+
+def test_slots_are_given_out_again():
+    """Hundreds of tokens, of which hypotheses share all but the last few."""
+    model = strong_model(5)
+    compare(model, random_sources(2), beam=5, min_len=300, max_len_b=320)
+
+
+@pytest.mark.parametrize("context", [None, 0, 4])
+@pytest.mark.parametrize("prompt", [0, 5])
+def test_language_models(prompt, context):
+    class Task:
+        target_dictionary = build().decoder.dictionary
+
+    torch.manual_seed(6)
+    cfg = SRUppLMConfig(embed_dim=12, hidden_size=24, proj_size=8, layers=3, alpha_init=1.0,
+                        attention="every:2", generation_context=context)
+    model = SRUppLanguageModel.build_model(cfg, Task).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    prompts = [torch.randint(4, 25, (prompt,)) for _ in range(3)]
+    ours = Engine(read_model(model)).generate(
+        prompts, GenerationOptions(beam=3, nbest=3, max_len_b=20))
+    generator = SequenceGenerator([model], Task.target_dictionary, beam_size=3, max_len_b=20)
+    for mine, text in zip(ours, prompts):
+        sample = {"net_input": {"src_tokens": torch.tensor([[EOS]]),
+                                "src_lengths": torch.tensor([1])}}
+        prefix = {"prefix_tokens": text[None]} if prompt else {}
+        same(mine, generator.generate([model], sample, **prefix)[0])
+
+
+def first_tokens(engine, count=4000, **options):
+    found = engine.translate(
+        [torch.tensor([7, EOS])] * (count // 8),
+        GenerationOptions(beam=8, nbest=8, sampling=True, max_len_b=1, min_len=0, **options))
+    return Counter(h.tokens[0].item() for hypotheses in found for h in hypotheses)
+
+
+@pytest.mark.parametrize("options", [
+    dict(), dict(sampling_topk=4), dict(sampling_topp=0.6), dict(temperature=1.5)])
+def test_samples_have_the_models_distribution(options):
+    model = strong_model(7)
+    temperature = options.get("temperature", 1.0)
+    source = torch.tensor([[7, EOS]])
+    scores = model(source, None, torch.tensor([[EOS]]))[0][0, 0] / temperature
+    probabilities = scores.softmax(0)
+    probabilities[1] = 0
+    best = probabilities.sort(descending=True)
+    if "sampling_topk" in options:
+        probabilities[best.indices[4:]] = 0
+    if "sampling_topp" in options:
+        kept = int((best.values.cumsum(0) < 0.6).sum()) + 1
+        probabilities[best.indices[kept:]] = 0
+    probabilities = (probabilities / probabilities.sum()).tolist()
+    counts = first_tokens(Engine(read_model(model)), **options)
+    total = sum(counts.values())
+    assert total == 4000
+    for token, p in enumerate(probabilities):
+        assert abs(counts[token] - total * p) <= 5 * (total * p * (1 - p)) ** 0.5 + 1e-9
+
+
+def test_seeds_decide_samples():
+    engine = Engine(read_model(strong_model(8)))
+    assert first_tokens(engine, 80, seed=3) == first_tokens(engine, 80, seed=3)
+    assert first_tokens(engine, 80, seed=3) != first_tokens(engine, 80, seed=4)
+
+
+def test_sample_scores_are_the_models():
+    """Those of the tokens drawn, whatever else was allowed."""
+    model = strong_model(9)
+    (source,) = random_sources(1)
+    found = Engine(read_model(model)).translate([source], GenerationOptions(
+        beam=5, nbest=5, sampling=True, sampling_topk=5, max_len_b=12, unnormalized=True))[0]
+    assert len(found) == 5
+    for hypothesis in found:
+        tokens = hypothesis.tokens
+        previous = torch.cat([torch.tensor([EOS]), tokens[:-1]])
+        scores = model(source[None], None, previous[None])[0][0].log_softmax(-1)
+        expected = scores.gather(1, tokens[:, None])[:, 0]
+        torch.testing.assert_close(hypothesis.token_scores, expected, rtol=0, atol=2e-5)
+        assert abs(hypothesis.score - expected.sum().item()) < 1e-4
+
+
+def test_threads_share_an_engine():
+    """And Python's other threads run meanwhile."""
+    engine = Engine(read_model(strong_model(10)))
+    sources = random_sources(40, 12)
+    expected = [h[0].tokens.tolist() for h in engine.translate(sources)]
+    results = {}
+
+    def translate(i):
+        results[i] = [h[0].tokens.tolist() for h in engine.translate(sources)]
+
+    threads = [threading.Thread(target=translate, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(results[i] == expected for i in range(4))
+
+
+def test_nothing_to_do():
+    assert Engine(read_model(strong_model())).translate([]) == []
+
+
+@pytest.mark.parametrize("options", [
+    dict(beam=0), dict(beam=24), dict(temperature=0.0), dict(min_len=30, max_len_b=10),
+    dict(no_repeat_ngram_size=1), dict(sampling=True, sampling_topp=1.5), dict(bos=25)])
+def test_impossible_options_are_refused(options):
+    engine = Engine(read_model(strong_model()))
+    with pytest.raises(ValueError, match="must be|search: "):
+        engine.translate(random_sources(1), GenerationOptions(**options))
+
+
+def test_impossible_tokens_are_refused():
+    engine = Engine(read_model(strong_model()))
+    with pytest.raises(ValueError, match="prefix"):
+        engine.translate(random_sources(1), prefixes=[torch.tensor([25])])
+    with pytest.raises(IndexError):
+        engine.translate([torch.tensor([30, EOS])])
+    with pytest.raises(ValueError, match="use translate"):
+        engine.generate([torch.tensor([5])])
