@@ -40,13 +40,6 @@ def random_sources(count, longest=9, seed=0):
     return [torch.cat([row, torch.tensor([EOS])]) for row in rows]
 
 
-class SeesTheTokens(NGramRepeatBlock):
-    """fairseq's block on a CPU compares with the padding behind the tokens, and bans nothing."""
-
-    def forward(self, tokens, lprobs, bsz, beam_size, step):
-        return super().forward(tokens[:, : step + 1], lprobs, bsz, beam_size, step)
-
-
 def fairseqs(model, sources, prefixes=None, **options):
     """What SequenceGenerator finds, sentence by sentence, as batches change its limits."""
     dictionary = model.decoder.dictionary
@@ -56,7 +49,7 @@ def fairseqs(model, sources, prefixes=None, **options):
     generator = SequenceGenerator(
         [model], dictionary, normalize_scores=not unnormalized, **options)
     if size:
-        generator.repeat_ngram_blocker = SeesTheTokens(size)
+        generator.repeat_ngram_blocker = NGramRepeatBlock(size)
     model.make_generation_fast_(need_attn=True)
     found = []
     for i, source in enumerate(sources):

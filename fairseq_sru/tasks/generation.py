@@ -80,6 +80,10 @@ def _why_not(models: list[Any], args: Any, generator: Any) -> str | None:
         return "--lm-path"
     if type(generator.search) not in (BeamSearch, Sampling):
         return f"the search is {type(generator.search).__name__}"
+    if getattr(args, "no_repeat_ngram_size", 0) == 1:
+        return "--no-repeat-ngram-size 1"
+    if generator.beam_size >= generator.vocab_size - 1:
+        return "a beam as large as the vocabulary"
     if generator.symbols_to_strip_from_output != {generator.eos}:
         return "symbols to strip from the output"
     try:
