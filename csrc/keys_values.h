@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <vector>
 
 namespace sru {
@@ -12,7 +14,7 @@ namespace sru {
 // that none sees any more are given out again.
 class KeysValues {
  public:
-  static constexpr int64_t kFirstSlots = 64;  // for hypotheses
+  static constexpr int64_t kFirstSlots = 32;  // for hypotheses
 
   // width: of keys and values together, in bytes. The source's slots are there from the start.
   KeysValues(int64_t layers, int64_t width, int64_t source)
@@ -22,7 +24,7 @@ class KeysValues {
 
   int64_t source() const { return source_; }
   int64_t slots() const { return slots_; }
-  char* at(int64_t layer, int64_t slot) { return layers_[layer].data() + slot * width_; }
+  char* at(int64_t layer, int64_t slot) { return layers_[layer].get() + slot * width_; }
 
   bool full() const { return free_.empty(); }
 
@@ -52,7 +54,11 @@ class KeysValues {
  private:
   void grow(int64_t slots) {
     for (auto& layer : layers_) {
-      layer.resize(slots * width_);
+      std::unique_ptr<char[]> grown(new char[slots * width_]);  // left as it is
+      if (slots_ > 0) {
+        memcpy(grown.get(), layer.get(), slots_ * width_);
+      }
+      layer = std::move(grown);
     }
     for (int64_t slot = slots - 1; slot >= std::max(slots_, source_); --slot) {
       free_.push_back(int32_t(slot));
@@ -61,7 +67,7 @@ class KeysValues {
   }
 
   int64_t width_, source_, slots_ = 0;
-  std::vector<std::vector<char>> layers_;
+  std::vector<std::unique_ptr<char[]>> layers_;
   std::vector<int32_t> free_;
 };
 

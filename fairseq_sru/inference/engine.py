@@ -13,7 +13,7 @@ from fairseq_sru.inference.encoder import Encoder
 from fairseq_sru.inference.weights import ModelWeights
 from fairseq_sru.ops.extension import COMPILED
 
-_ENCODER_TOKENS = 2048  # encoded together
+_ENCODER_TOKENS = 384  # encoded together: more of them leave the caches
 
 
 class Hypothesis(NamedTuple):
