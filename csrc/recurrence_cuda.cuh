@@ -99,8 +99,7 @@ struct Channels {
   }
 
   SRU_INLINE bool is_padded(const Inputs<T>& in, const Course& course, int64_t step) const {
-    return 0 <= step && step < in.length &&
-           in.pad[(course.t + course.sign * step) * in.batch + b];
+    return 0 <= step && step < in.length && in.pad[(course.t + course.sign * step) * in.batch + b];
   }
 };
 
