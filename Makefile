@@ -40,7 +40,7 @@ sanitize: install
 		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		PYTHONPATH=$(SANITIZED) $(BIN)/pytest tests/test_packed.py tests/test_engine.py \
+		PYTHONPATH=$(SANITIZED) $(BIN)/pytest --capture=no tests/test_packed.py tests/test_engine.py \
 		tests/test_search.py tests/test_step_attention.py
 
 lint: install
