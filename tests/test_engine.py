@@ -174,3 +174,10 @@ def test_incomplete_weights_are_refused(change, words):
     change(weights.tensors)
     with pytest.raises(ValueError, match=words):
         Engine(weights)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_where_int8_saves_no_time_it_is_said(precision, recwarn):
+    Engine(read_model(float32_model(), precision), isa="portable")
+    assert ["int8 saves memory" in str(w.message) for w in recwarn] == [True] * (
+        precision == "int8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Sequence
 
@@ -108,6 +109,9 @@ class Engine:
             raise RuntimeError("the engine needs fairseq_sru_ext: build it with "
                                "`pip install --no-build-isolation -e .` in the checkout")
         self.config = weights.config
+        chosen = isa or torch.ops.fairseq_sru.packed_isas(torch.int8)[0]
+        if self.config["precision"] == "int8" and chosen == "portable":
+            warnings.warn("without AVX2 int8 saves memory, but no time", stacklevel=2)
         self._encoder: Encoder | None = None
         if "encoder" in self.config:
             self._encoder = Encoder(self.config["encoder"], weights.part("encoder"), isa)
