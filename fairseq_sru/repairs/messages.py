@@ -166,7 +166,7 @@ def _require_targets(task: FairseqTask, split: str) -> None:
 
 
 def check_labels() -> None:
-    """A label that is no class ends in an index error deep in the loss, a missing one in a KeyError."""
+    """A label that is no class ends in an index error deep in the loss, as do missing ones."""
 
     @replace(SentencePredictionTask, "load_dataset")
     def load_dataset(original, self, split, *args, **kwargs):
@@ -180,9 +180,9 @@ def _require_labels(folder: str, split: str) -> None:
     for part in ("input0", "label"):
         stem = os.path.join(folder, part, split)
         if not any(os.path.exists(stem + end) for end in (".bin", ".label")):
-            raise UsageError(f"{stem}.bin does not exist: run fairseq-preprocess --only-source with "
-                             f"--{split}pref on the sentences and on their labels, or name another "
-                             "subset")
+            raise UsageError(f"{stem}.bin does not exist: run fairseq-preprocess --only-source "
+                             f"with --{split}pref on the sentences and on their labels, or name "
+                             "another subset")
 
 
 def _require_classes(task: SentencePredictionTask, split: str) -> None:
