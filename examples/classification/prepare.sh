@@ -27,7 +27,7 @@ download() {
 }
 
 corpus() {
-  in_python corpus.py "$1" --folder "$CLASSIFICATION" --set "$SET" --fold "$FOLD"
+  in_python sentences.py "$1" --folder "$CLASSIFICATION" --set "$SET" --fold "$FOLD"
 }
 
 binary() {

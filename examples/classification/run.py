@@ -20,9 +20,9 @@ from types import SimpleNamespace
 from typing import Any, Iterator
 
 import torch
-from corpus import FOLDS, Sentence, has_split, labels_of, load
 from fairseq.data import Dictionary
 from peers import PEERS
+from sentences import FOLDS, Sentence, has_split, labels_of, load
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence

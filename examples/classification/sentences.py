@@ -1,6 +1,6 @@
 """Labelled sentences: from files to training, validation and test sentences.
 
-python corpus.py OUT --folder FOLDER --set SET [--fold K]
+python sentences.py OUT --folder FOLDER --set SET [--fold K]
 
 A line of a file is the class, a blank, and the tokenised sentence. SET is MR, SUBJ, TREC, SST-2, CR
 or MPQA, or the NAME of NAME.all or of NAME.train, NAME.test and perhaps NAME.dev, plain or gzip.
