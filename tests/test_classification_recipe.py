@@ -242,8 +242,9 @@ def classify(*args, stdin=""):
 
 def test_fairseq_validate_agrees_with_classify(checkpoint, binary, out):
     log = run_fairseq(
-        "validate", binary, "--user-dir", USER_DIR, "--task", "sentence_prediction", "--path",
-        checkpoint, "--valid-subset", "test", "--batch-size", "7", "--cpu").stdout
+        "validate", binary, "--user-dir", USER_DIR, "--task", "sentence_prediction",
+        "--criterion", "sentence_prediction", "--num-classes", "2", "--path", checkpoint,
+        "--valid-subset", "test", "--batch-size", "7", "--cpu").stdout
     folder = out / "mood-0" / "corpus"
     labels = (folder / "test.label").read_text().split()
     found = classify(checkpoint, "--input", folder / "test.input0")

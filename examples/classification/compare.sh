@@ -5,13 +5,13 @@
 # EPOCHS    default 20
 # DROPOUTS  what every model tries (default "0.3 0.5")
 # RUNS      seeds or folds (default 5 or 10)
-# CLASSIFICATION: see settings.sh. Arguments are passed on to run.py, such as --embed-path.
+# CLASSIFICATION: see settings.sh. Arguments are passed on to compare.py, such as --embed-path.
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
 MODELS=${MODELS:-sru_classifier_2 sru_classifier_4 sru_classifier_8 sru_classifier_2_bidirectional
   qrnn_classifier srupp_classifier lstm cnn transformer}
 for name in ${SETS:-MR SUBJ TREC SST-2}; do
-  in_python run.py "$OUT/runs.jsonl" --folder "$CLASSIFICATION" --set "$name" --models $MODELS \
+  in_python compare.py "$OUT/runs.jsonl" --folder "$CLASSIFICATION" --set "$name" --models $MODELS \
     --epochs "${EPOCHS:-20}" --dropouts ${DROPOUTS:-0.3 0.5} ${RUNS:+--runs "$RUNS"} "$@"
 done
 in_python table.py "$OUT/runs.jsonl" --figure "$OUT/curves.png" | tee "$OUT/table.md"

@@ -44,5 +44,6 @@ if [[ ! -d $CLASSIFICATION ]]; then
   once "$OUT/files" download
   CLASSIFICATION=$OUT/files
 fi
+mkdir -p "$DIR"
 once "$DIR/corpus" corpus
 once "$DIR/binary" binary

@@ -9,7 +9,6 @@ SET=${SET:-SST-2}
 FOLD=${FOLD:-0}
 CLASSIFICATION=${CLASSIFICATION:-$ROOT/../shared/data/classification}
 DIR=$OUT/$SET-$FOLD
-mkdir -p "$DIR"
 
 # in_python SCRIPT [ARGUMENT...]: a script of this folder, with the package of this checkout
 in_python() {

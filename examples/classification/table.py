@@ -1,4 +1,4 @@
-"""From the runs of run.py to a table and a picture.
+"""From the runs of compare.py to a table and a picture.
 
 python table.py RUNS.jsonl [--figure OUT.png]
 
@@ -26,17 +26,18 @@ def read(path: Path) -> Runs:
         UsageError: there are none, or of a model different numbers a dropout.
     """
     if not path.exists():
-        raise UsageError(f"{path} does not exist: write it by run.py")
+        raise UsageError(f"{path} does not exist: write it by compare.py")
     tries: dict[tuple[str, str], Any] = defaultdict(lambda: defaultdict(list))
     for line in path.read_text(encoding="utf-8").splitlines():
         run = json.loads(line)
         tries[run["set"], run["model"]][run["dropout"]].append(run)
     if not tries:
-        raise UsageError(f"{path} has no runs: write it by run.py")
+        raise UsageError(f"{path} has no runs: write it by compare.py")
     best = {}
     for key, dropouts in tries.items():
         if len({len(runs) for runs in dropouts.values()}) > 1:
-            raise UsageError(f"{' '.join(key)} has not all runs of each dropout: run run.py again")
+            raise UsageError(f"{' '.join(key)} has not all runs of each dropout: run compare.py "
+                             "again")
         best[key] = max(dropouts.values(), key=lambda runs: mean(r["valid"] for r in runs))
     return best
 

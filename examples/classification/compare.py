@@ -1,6 +1,6 @@
 """Train many classifiers in one process, ours and the peers, a JSON line a run.
 
-python run.py OUT.jsonl --folder FOLDER --set SET [--models NAME ...] [--epochs N] ...
+python compare.py OUT.jsonl --folder FOLDER --set SET [--models NAME ...] [--epochs N] ...
 
 A run is a model, a dropout, and a fold where the set has no test file of its own, else a seed. All
 have the same embedding, batches and optimizer: Adam, 1e-3; of the embedding, only the rows of words
