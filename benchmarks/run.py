@@ -15,7 +15,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 OUT = HERE.parent / "runs" / "bench"
 BENCHMARKS = (
-    "recurrence", "attention", "layer", "train", "generate", "lm", "lm_inference", "lm_length",
+    "recurrence", "attention", "layer", "train", "classifier", "generate", "lm", "lm_inference",
+    "lm_length",
 )
 # as in examples/settings.sh: glibc's way with large blocks would cost a sixth of the time
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}

@@ -1,11 +1,12 @@
-"""Files and folders that are whole or not there."""
+"""Files and folders that are whole or not there, and text a line at a time."""
 
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
+import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import BinaryIO, Iterator
 
 from fairseq_sru.errors import UsageError
 
@@ -27,6 +28,32 @@ def whole(path: Path) -> Iterator[Path]:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         _remove(partial)
+
+
+@contextmanager
+def text_files(source: Path | None, target: Path | None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """What a command reads and what it writes, see :func:`whole`; None: standard input or output.
+
+    Raises:
+        UsageError: ``source`` cannot be read or ``target`` not be written.
+    """
+    with ExitStack() as files:
+        read, write = sys.stdin.buffer, sys.stdout.buffer
+        if target is not None:
+            write = files.enter_context(open(files.enter_context(whole(target)), "wb"))
+        if source is not None:
+            try:
+                read = files.enter_context(open(source, "rb"))
+            except OSError as error:
+                raise UsageError(f"cannot read {source}: {error.strerror}") from error
+        yield read, write
+        write.flush()
+
+
+def lines(source: BinaryIO) -> Iterator[str]:
+    """Lines end at a newline and nowhere else; what is no UTF-8 becomes U+FFFD."""
+    for line in source:
+        yield line.rstrip(b"\r\n").decode(errors="replace")
 
 
 def _remove(path: Path) -> None:

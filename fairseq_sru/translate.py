@@ -6,13 +6,12 @@ import argparse
 import logging
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO, Iterable, Iterator
+from typing import Any, Iterable
 
 from fairseq_sru.errors import UsageError, one_line
-from fairseq_sru.files import whole
+from fairseq_sru.files import lines, text_files
 from fairseq_sru.inference import PRECISIONS, GenerationOptions
 from fairseq_sru.inference.translator import Translator
 
@@ -47,20 +46,13 @@ def main() -> None:
     if args.threads < 1:
         raise UsageError(f"--threads must be at least 1, got {args.threads}")
     translator = Translator(args.model, **options)
-    with ExitStack() as files:
-        source, target = sys.stdin.buffer, sys.stdout.buffer
-        if args.output is not None:
-            partial = files.enter_context(whole(args.output))
-            target = files.enter_context(open(partial, "wb"))
-        if args.input is not None:
-            source = files.enter_context(_open(args.input))
+    with text_files(args.input, args.output) as (source, target):
         started, count = time.monotonic(), 0
-        for best in _watched(translator.stream(_lines(source), args.threads, **search)):
+        for best in _watched(translator.stream(lines(source), args.threads, **search)):
             count += 1
             target.write("".join(
                 f"{f'{t.score:.4f}{chr(9)}' if args.scores else ''}{t.text}\n" for t in best
             ).encode())
-        target.flush()
     seconds = time.monotonic() - started
     print(f"{count:,} lines in {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} a second",
           file=sys.stderr)
@@ -92,19 +84,6 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default,
                             metavar="X", help=f"{text}; default: %(default)s")
     return parser
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _lines(source: BinaryIO) -> Iterator[str]:
-    """Lines end at a newline and nowhere else; what is no UTF-8 becomes U+FFFD."""
-    for line in source:
-        yield line.rstrip(b"\r\n").decode(errors="replace")
 
 
 def _watched(lines: Iterable[Any]) -> Iterable[Any]:

@@ -15,12 +15,12 @@ FLOORS = [
     {"ops"},
     {"state"},
     {"modules"},
-    {"checkpoints", "errors", "files"},
+    {"checkpoints", "errors", "files", "word_vectors"},
     {"inference"},
     {"registry", "repairs"},
     {"models", "optim", "tasks"},
     {"convert"},
-    {"__main__", "average_checkpoints", "export", "score", "translate"},
+    {"__main__", "average_checkpoints", "classify", "export", "score", "translate"},
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 WITHOUT_FAIRSEQ = {"ops", "modules", "state", "inference"}

@@ -1,9 +1,10 @@
-"""The README's example in Python runs as it stands."""
+"""The examples in Python of the README and of docs/ run as they stand."""
 
 from __future__ import annotations
 
 import re
 
+import torch
 from conftest import ROOT
 
 
@@ -12,3 +13,29 @@ def test_the_example_runs():
     names: dict = {}
     exec(example, names)
     assert names["h"].shape == (100, 8, 256)
+
+
+def test_the_classifier_that_comes_from_lstm_learns_with_either_layer():
+    """It tells sentences with word 7 from those without, and padding changes nothing."""
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "coming_from_lstm.md").read_text("utf-8"), re.S)
+    assert len(example.splitlines()) <= 25
+    names: dict = {}
+    exec(example, names)
+    for layer in (names["SRU"], torch.nn.LSTM):
+        torch.manual_seed(0)
+        model = names["Classifier"](20, 2, layer)
+        tokens = torch.randint(1, 20, (256, 12))
+        tokens[:128][tokens[:128] == 7] = 8
+        tokens[128:, 5] = 7
+        classes = torch.arange(256) // 128
+        optimizer = torch.optim.Adam(model.parameters(), 0.01)
+        for _ in range(40):
+            loss = torch.nn.functional.cross_entropy(model(tokens), classes)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        assert (model(tokens).argmax(1) == classes).float().mean() > 0.95
+        padded = torch.cat([tokens, torch.zeros(256, 3, dtype=torch.long)], 1)
+        torch.testing.assert_close(model(padded), model(tokens))

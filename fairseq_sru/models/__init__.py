@@ -4,8 +4,16 @@ from fairseq_sru import repairs
 
 repairs.apply()
 
+from fairseq_sru.models.classifier import SRUClassifier, SRUppClassifier
 from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
 from fairseq_sru.models.transformer_sru import TransformerSRUModel
 from fairseq_sru.models.translation import SRUppModel
 
-__all__ = ["SRULanguageModel", "SRUppLanguageModel", "SRUppModel", "TransformerSRUModel"]
+__all__ = [
+    "SRUClassifier",
+    "SRULanguageModel",
+    "SRUppClassifier",
+    "SRUppLanguageModel",
+    "SRUppModel",
+    "TransformerSRUModel",
+]

@@ -3,14 +3,21 @@ embeddings, output biases."""
 
 from __future__ import annotations
 
+import logging
 import math
+from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from fairseq.data import Dictionary
 from fairseq.modules import AdaptiveInput, AdaptiveSoftmax
 from fairseq.modules.adaptive_softmax import TiedLinear
 from torch import Tensor, nn
 
 from fairseq_sru.ops import Linear, dropout, linear
+from fairseq_sru.word_vectors import read_vectors
+
+logger = logging.getLogger(__name__)
 
 
 def draw_embedding(weight: Tensor, embed_dim: int) -> None:
@@ -29,6 +36,23 @@ def build_embedding(num_embeddings: int, embed_dim: int, padding_idx: int) -> nn
     draw_embedding(embedding.weight, embed_dim)
     nn.init.zeros_(embedding.weight[padding_idx])
     return embedding
+
+
+def load_vectors(embedding: nn.Embedding, path: Path, dictionary: Dictionary) -> None:
+    """Put word vectors into an embedding, then scale all its vectors to length 1, as in the SRU
+    paper's section 4.1.
+
+    Raises:
+        UsageError: see :func:`fairseq_sru.word_vectors.read_vectors`.
+    """
+    words = dictionary.symbols[dictionary.nspecial :]
+    indices = {word: dictionary.index(word) for word in words}
+    vectors = read_vectors(path, embedding.embedding_dim, indices)
+    with torch.no_grad():
+        for word, vector in vectors.items():
+            embedding.weight[indices[word]] = torch.from_numpy(vector)
+        embedding.weight.copy_(F.normalize(embedding.weight, dim=-1))
+    logger.info(f"{path}: vectors of {len(vectors):,} of the dictionary's {len(words):,} words")
 
 
 def build_adaptive_input(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from fairseq_sru.models.classifier_config import SRUppClassifierConfig
 from fairseq_sru.models.config import LayerConfig, SRULayerConfig, SRUppConfig, SRUppLayerConfig
 from fairseq_sru.models.lm_config import SRULMConfig, SRUppLMConfig
 from fairseq_sru.modules import SRU, SRUpp
 
 
 def build_srupp(
-    cfg: SRUppConfig | SRUppLMConfig,
+    cfg: SRUppConfig | SRUppLMConfig | SRUppClassifierConfig,
     input_size: int,
     num_layers: int,
     attention: str,

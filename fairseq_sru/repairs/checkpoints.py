@@ -60,10 +60,10 @@ def check_dictionaries() -> None:
 
 def _fingerprints(task: FairseqTask) -> dict[str, dict[str, Any]]:
     found = {}
-    for side in ("source", "target"):
+    for side in ("source", "target", "label"):
         try:
             dictionary = getattr(task, f"{side}_dictionary")
-        except NotImplementedError:
+        except (AttributeError, NotImplementedError):
             continue
         if isinstance(dictionary, Dictionary):
             digest = hashlib.sha1("\n".join(dictionary.symbols).encode()).hexdigest()

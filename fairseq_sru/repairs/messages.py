@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from fairseq import models, options, tasks
-from fairseq.data import LanguagePairDataset
+from fairseq.data import LanguagePairDataset, data_utils
 from fairseq.tasks import FairseqTask, translation
 from fairseq.tasks.language_modeling import LanguageModelingTask
+from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from fairseq.trainer import Trainer
 
 from fairseq_sru.errors import UsageError
@@ -31,6 +32,7 @@ def apply() -> None:
     check_model_options()
     check_data()
     check_targets()
+    check_labels()
     refuse_empty_evaluation()
 
 
@@ -161,6 +163,45 @@ def _require_targets(task: FairseqTask, split: str) -> None:
     if isinstance(dataset, LanguagePairDataset) and dataset.tgt is None:
         raise UsageError(f"the {split} data has no {task.cfg.target_lang} side to learn from: run "
                          "fairseq-preprocess on both languages, without --only-source")
+
+
+def check_labels() -> None:
+    """A label that is no class ends in an index error deep in the loss, as do missing ones."""
+
+    @replace(SentencePredictionTask, "load_dataset")
+    def load_dataset(original, self, split, *args, **kwargs):
+        _require_labels(self.cfg.data, split)
+        if not self.cfg.regression_target:
+            _require_classes(self, split)
+        return original(self, split, *args, **kwargs)
+
+
+def _require_labels(folder: str, split: str) -> None:
+    for part in ("input0", "label"):
+        stem = os.path.join(folder, part, split)
+        if not any(os.path.exists(stem + end) for end in (".bin", ".label")):
+            raise UsageError(f"{stem}.bin does not exist: run fairseq-preprocess --only-source "
+                             f"with --{split}pref on the sentences and on their labels, or name "
+                             "another subset")
+
+
+def _require_classes(task: SentencePredictionTask, split: str) -> None:
+    sentences, labels = (
+        data_utils.load_indexed_dataset(os.path.join(task.cfg.data, part, split), dictionary)
+        for part, dictionary in (("input0", task.dictionary), ("label", task.label_dictionary)))
+    if len(labels) != len(sentences):
+        raise UsageError(f"the {split} data has {len(labels)} labels of {len(sentences)} "
+                         "sentences: run fairseq-preprocess again")
+    first = task.label_dictionary.nspecial
+    for number, line in enumerate(labels, start=1):
+        if len(line) != 2:  # the label and </s>
+            raise UsageError(f"line {number} of the {split} labels has {len(line) - 1} words: a "
+                             "label is one word")
+        if not 0 <= line[0] - first < task.cfg.num_classes:
+            known = " ".join(task.label_dictionary.symbols[first:][: task.cfg.num_classes])
+            raise UsageError(f"line {number} of the {split} labels is none of the "
+                             f"{task.cfg.num_classes} classes of --num-classes and the training "
+                             f"data: {known}")
 
 
 def refuse_empty_evaluation() -> None:

@@ -1,0 +1,104 @@
+"""From the runs of compare.py to a table and a picture.
+
+python table.py RUNS.jsonl [--figure OUT.png]
+
+Every model has the dropout that was best in validation, on average over its runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from fairseq_sru.errors import UsageError, one_line
+
+Runs = "dict[tuple[str, str], list[dict[str, Any]]]"  # by set and model
+
+
+def read(path: Path) -> Runs:
+    """The runs with each model's best dropout.
+
+    Raises:
+        UsageError: there are none, or of a model different numbers a dropout.
+    """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: write it by compare.py")
+    tries: dict[tuple[str, str], Any] = defaultdict(lambda: defaultdict(list))
+    for line in path.read_text(encoding="utf-8").splitlines():
+        run = json.loads(line)
+        tries[run["set"], run["model"]][run["dropout"]].append(run)
+    if not tries:
+        raise UsageError(f"{path} has no runs: write it by compare.py")
+    best = {}
+    for key, dropouts in tries.items():
+        if len({len(runs) for runs in dropouts.values()}) > 1:
+            raise UsageError(f"{' '.join(key)} has not all runs of each dropout: run compare.py "
+                             "again")
+        best[key] = max(dropouts.values(), key=lambda runs: mean(r["valid"] for r in runs))
+    return best
+
+
+def table(best: Runs) -> list[str]:
+    """Lines of a markdown table."""
+    lines = ["| set | model | accuracy | runs | dropout | seconds an epoch | sentences a second |",
+             "|---|---|---|---|---|---|---|"]
+    for (name, model), runs in best.items():
+        tests = [run["test"] for run in runs]
+        deviation = f" ± {stdev(tests):.1f}" if len(tests) > 1 else ""
+        lines.append(
+            f"| {name} | {model} | {mean(tests):.1f}{deviation} | {len(runs)} "
+            f"| {runs[0]['dropout']} | {median(r['seconds_an_epoch'] for r in runs):.1f} "
+            f"| {median(r['sentences_a_second'] for r in runs):.0f} |")
+    return lines
+
+
+def draw(best: Runs, out: Path) -> None:
+    """Validation accuracy by processor seconds, mean and deviation over the runs: the SRU paper's
+    figure 3."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    sets = sorted({name for name, _ in best})
+    figure, grid = plt.subplots(
+        1, len(sets), figsize=(5 * len(sets), 4), squeeze=False, layout="constrained")
+    for axes, name in zip(grid.flat, sets):
+        for (own, model), runs in best.items():
+            if own != name:
+                continue
+            epochs = list(zip(*(run["curve"] for run in runs)))
+            seconds = [mean(second for second, _ in epoch) for epoch in epochs]
+            means = [mean(valid for _, valid in epoch) for epoch in epochs]
+            (line,) = axes.plot(seconds, means, label=model)
+            if len(runs) > 1:
+                around = [stdev(valid for _, valid in epoch) for epoch in epochs]
+                axes.fill_between(
+                    seconds, [m - d for m, d in zip(means, around)],
+                    [m + d for m, d in zip(means, around)], color=line.get_color(), alpha=0.15)
+        axes.set(title=name, xlabel="processor seconds of training",
+                 ylabel="validation accuracy, percent")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(out, dpi=130, format="png")
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, metavar="RUNS.jsonl")
+    parser.add_argument("--figure", type=Path, metavar="OUT.png")
+    args = parser.parse_args()
+    best = read(args.runs)
+    print(*table(best), sep="\n")
+    if args.figure:
+        draw(best, args.figure)
+
+
+if __name__ == "__main__":
+    with one_line():
+        main()

@@ -1,0 +1,143 @@
+"""Sentence classifiers for fairseq's ``sentence_prediction`` task: tokens -> embedding -> layers ->
+pooling -> a linear head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fairseq.data import Dictionary
+from fairseq.models import BaseFairseqModel
+from torch import Tensor, nn
+
+from fairseq_sru.models.classifier_config import (
+    SRU_PRESETS,
+    ClassifierConfig,
+    SRUClassifierConfig,
+    SRUppClassifierConfig,
+)
+from fairseq_sru.models.config import SRULayerConfig
+from fairseq_sru.models.embedding import build_embedding, load_vectors
+from fairseq_sru.models.stack import build_srupp, layer_options
+from fairseq_sru.modules import SRU, pool
+from fairseq_sru.ops import Linear, dropout
+from fairseq_sru.registry import register_model, register_presets
+
+
+class SentenceClassifier(BaseFairseqModel):
+    """Embedding, an encoder of any kind, and a head for every classification.
+
+    Args:
+        encoder: called with x (L, B, embedding size) and ``pad`` (L, B) or None; the first of what
+            it returns is h (L, B, D), D its ``output_size``.
+        pooling, bidirectional: of :func:`fairseq_sru.modules.pool`.
+        embedding_dropout, output_dropout: of the embeddings, and of what the heads read.
+    """
+
+    def __init__(
+        self,
+        embed_tokens: nn.Embedding,
+        encoder: nn.Module,
+        *,
+        pooling: str = "last",
+        bidirectional: bool = False,
+        embedding_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embed_tokens = embed_tokens
+        self.padding_idx: Any = embed_tokens.padding_idx
+        self.encoder: Any = encoder
+        self.pooling = pooling
+        self.bidirectional = bidirectional
+        self.embedding_dropout = embedding_dropout
+        self.output_dropout = output_dropout
+        self.classification_heads = nn.ModuleDict()
+
+    def register_classification_head(self, name: str, num_classes: int, **unused: Any) -> None:
+        """Add the head ``name``, whose biases start at zero. fairseq's task does it."""
+        head = Linear(self.encoder.output_size, num_classes)
+        nn.init.zeros_(head.bias)
+        self.classification_heads[name] = head
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor | None = None,
+        classification_head_name: str | None = None,
+        **unused: Any,
+    ) -> tuple[Tensor, None]:
+        """Classify a batch.
+
+        Args:
+            src_tokens: (B, L), padded left or right.
+
+        Returns:
+            logits (B, classes) of the head, or what it would read, (B, D), without a name; None.
+        """
+        pad = src_tokens.t().eq(self.padding_idx)
+        padded = bool(pad.any()) if pad.device.type == "cpu" else True
+        x = self.embed_tokens(src_tokens.t())
+        x = dropout(x, self.embedding_dropout, self.training)
+        h, *_ = self.encoder(x, pad=pad if padded else None)
+        x = pool(h, pad if padded else None, self.pooling, self.bidirectional)
+        x = dropout(x, self.output_dropout, self.training)
+        if classification_head_name is not None:
+            x = self.classification_heads[classification_head_name](x)
+        return x, None
+
+
+@register_model("sru_classifier", dataclass=SRUClassifierConfig)
+class SRUClassifier(SentenceClassifier):
+    """SRU layers (SRU paper, section 4.1)."""
+
+    @classmethod
+    def build_model(cls, cfg: SRUClassifierConfig, task: Any) -> SRUClassifier:
+        """Build from options and the task's dictionary.
+
+        Raises:
+            ValueError: impossible sizes or options, or a malformed --embed-path.
+        """
+        stack = SRU(cfg.embed_dim, cfg.hidden_size, cfg.layers, bidirectional=cfg.bidirectional,
+                    **layer_options(cfg, SRULayerConfig))
+        return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))
+
+
+@register_model("srupp_classifier", dataclass=SRUppClassifierConfig)
+class SRUppClassifier(SentenceClassifier):
+    """SRU++ layers, which attend to the whole sentence."""
+
+    @classmethod
+    def build_model(cls, cfg: SRUppClassifierConfig, task: Any) -> SRUppClassifier:
+        """Build from options and the task's dictionary.
+
+        Raises:
+            ValueError: impossible sizes or options, or a malformed --embed-path.
+        """
+        stack = build_srupp(
+            cfg, cfg.embed_dim, cfg.layers, cfg.attention, bidirectional=cfg.bidirectional)
+        return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))
+
+
+def _embedding(cfg: ClassifierConfig, dictionary: Dictionary) -> nn.Embedding:
+    embedding = build_embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
+    if cfg.embed_path is not None:
+        load_vectors(embedding, Path(cfg.embed_path), dictionary)
+    embedding.weight.requires_grad = not cfg.freeze_embed
+    return embedding
+
+
+def _options(cfg: Any) -> dict[str, Any]:
+    return dict(
+        pooling=str(cfg.pooling),
+        bidirectional=cfg.bidirectional,
+        embedding_dropout=_default(cfg.embedding_dropout, cfg.dropout),
+        output_dropout=_default(cfg.output_dropout, cfg.dropout),
+    )
+
+
+def _default(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+register_presets("sru_classifier", SRU_PRESETS)

@@ -1,0 +1,49 @@
+"""One vector a sequence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pool(
+    h: Tensor, pad: Tensor | None = None, pooling: str = "last", bidirectional: bool = False
+) -> Tensor:
+    """One vector a sequence, of its real steps alone.
+
+    Args:
+        h: (L, B, D), of a stack. Every sequence has a real step.
+        pad: (L, B) bool, True = padding, before or after the real steps.
+        pooling: "last", "mean" or "max".
+        bidirectional: the second half of D runs backwards, and is last at the first step.
+
+    Returns:
+        (B, D)
+
+    Raises:
+        ValueError: another ``pooling``.
+    """
+    if pad is None:
+        pad = torch.zeros(h.shape[:2], dtype=torch.bool, device=h.device)
+    if pooling == "max":
+        return h.masked_fill(pad.unsqueeze(-1), -torch.inf).amax(0)
+    if pooling == "mean":
+        real = (~pad).sum(0).unsqueeze(-1)
+        return h.masked_fill(pad.unsqueeze(-1), 0).sum(0) / real
+    if pooling != "last":
+        raise ValueError(f"pooling must be last, mean or max, got {pooling!r}")
+    first, last = _ends(~pad)
+    if not bidirectional:
+        return _at(h, last)
+    forwards, backwards = h.chunk(2, -1)
+    return torch.cat([_at(forwards, last), _at(backwards, first)], -1)
+
+
+def _ends(real: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,) each: the first and the last real step."""
+    real = real.int()
+    return real.argmax(0), len(real) - 1 - real.flip(0).argmax(0)
+
+
+def _at(h: Tensor, step: Tensor) -> Tensor:
+    return h[step, torch.arange(h.size(1), device=h.device)]
