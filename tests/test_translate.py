@@ -10,10 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from conftest import USER_DIR, fails_in_one_line, run_fairseq, run_python, train
+from test_translation import build
 
 from fairseq_sru.errors import UsageError
-from fairseq_sru.inference.export import load
+from fairseq_sru.inference import PRECISIONS, ModelWeights, read_model
+from fairseq_sru.inference.export import Package, load, save
+from fairseq_sru.inference.text import Words
 from fairseq_sru.inference.translator import Translator
+from fairseq_sru.inference.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.command
 
@@ -213,12 +217,7 @@ def test_pieces_need_their_model(data, tmp_path):
     assert "give --bpe sentencepiece --sentencepiece-model" in fails_in_one_line(result)
 
 
-def test_a_language_model_does_not_translate(tmp_path):
-    from fairseq_sru.inference import ModelWeights
-    from fairseq_sru.inference.export import Package
-    from fairseq_sru.inference.text import Words
-    from fairseq_sru.inference.vocabulary import Vocabulary
-
+def test_a_language_model_does_not_translate():
     package = Package(ModelWeights({}, {}), None, Vocabulary(["a"], 1, 3, 2), Words())
     with pytest.raises(UsageError, match="language model"):
         Translator(package)
@@ -227,3 +226,16 @@ def test_a_language_model_does_not_translate(tmp_path):
 def test_what_a_model_holds_does_not_depend_on_tying(exported):
     tensors = load(exported).weights.tensors
     assert all(t.dtype == torch.float32 for t in tensors.values())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_shared_embedding_is_written(precision, tmp_path):
+    model = build(share_all_embeddings=True).float()
+    dictionary = model.decoder.dictionary
+    words = Vocabulary(dictionary.symbols, pad=1, unk=3, eos=2)
+    weights = read_model(model, precision)
+    save(Package(weights, words, words, Words()), tmp_path / "model")
+    read = load(tmp_path / "model")
+    assert read.weights.config == weights.config and read.source.tokens == dictionary.symbols
+    assert read.weights.tensors.keys() == weights.tensors.keys()
+    assert all(torch.equal(read.weights.tensors[k], t) for k, t in weights.tensors.items())

@@ -60,7 +60,9 @@ def _write(package: Package, folder: Path) -> None:
         shutil.copyfile(package.text.path, folder / "sentencepiece.model")
     config = {"format": FORMAT, "text": text, **package.weights.config}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    save_file(package.weights.tensors, str(folder / "model.safetensors"))
+    # safetensors refuses tensors that share memory, such as one embedding of both sides
+    tensors = {name: tensor.clone() for name, tensor in package.weights.tensors.items()}
+    save_file(tensors, str(folder / "model.safetensors"))
     package.target.save(folder / "target.txt")
     if package.source is not None:
         package.source.save(folder / "source.txt")
