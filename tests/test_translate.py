@@ -230,7 +230,7 @@ def test_what_a_model_holds_does_not_depend_on_tying(exported):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_shared_embedding_is_written(precision, tmp_path):
-    model = build(share_all_embeddings=True).float()
+    model = build(target=None, share_all_embeddings=True).float()
     dictionary = model.decoder.dictionary
     words = Vocabulary(dictionary.symbols, pad=1, unk=3, eos=2)
     weights = read_model(model, precision)
