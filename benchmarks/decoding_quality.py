@@ -108,8 +108,8 @@ def draw(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         axes.annotate(row["system"], (row["sentences_per_second"], row["bleu"]), fontsize=8,
                       xytext=(5, 4), textcoords="offset points")
     axes.set(title="Quality against speed of decoding", xlabel=(
-        f"sentences per second ({options.clock} time, {torch.get_num_threads()} threads, "
-        f"{options.batch} sentences a call)"), ylabel="BLEU")
+        f"sentences per second ({options.clock} time, threads: {torch.get_num_threads()}, "
+        f"sentences a call: {options.batch})"), ylabel="BLEU")
     axes.margins(x=0.25, y=0.1)
     axes.grid(alpha=0.3)
     figure.savefig(options.plot, dpi=120)
