@@ -105,7 +105,7 @@ class EngineGenerator:
         self.symbols_to_strip_from_output = generator.symbols_to_strip_from_output
         self._engine = Engine(read_model(model, precision))
         self._translates = hasattr(model, "encoder")
-        self._pad, self._vocabulary = generator.pad, generator.vocab_size
+        self._pad = generator.pad
         self._max_len_a, self._max_len_b = generator.max_len_a, generator.max_len_b
         search = generator.search
         sampling = isinstance(search, Sampling)
