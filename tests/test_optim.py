@@ -13,6 +13,7 @@ from fairseq.optim import (
 )
 from omegaconf import OmegaConf
 
+from fairseq_sru.errors import UsageError
 from fairseq_sru.optim import FairseqRAdam
 from fairseq_sru.optim.radam import RAdam
 
@@ -142,6 +143,51 @@ def test_flat_parameters():
                                rtol=0, atol=1e-7)
 
 
+def vectors_and_matrix():
+    torch.manual_seed(0)
+    gates, alpha, norm = torch.randn(2, 5), torch.ones(1), torch.ones(5)
+    return [torch.nn.Parameter(p) for p in (gates, alpha, torch.randn(4, 5), norm)]
+
+
+@pytest.mark.parametrize("wrapper", [None, FP16Optimizer, MemoryEfficientFP16Optimizer])
+def test_decay_of_matrices_alone(wrapper):
+    """Without a gradient decay alone moves weights; a resumed run decays the same ones."""
+    options = {"weight_decay": 0.5, "radam_decay": "matrices"}
+
+    def build(params):
+        if wrapper is None:
+            return radam(params, **options)
+        return wrapper.build_optimizer(config(**options), params)
+
+    params = vectors_and_matrix()
+    optimizer = build(params)
+    for _ in range(2):
+        before = [p.detach().clone() for p in params]
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        if wrapper is not None:
+            optimizer.backward(sum((p * 0).sum() for p in params))
+        optimizer.step()
+        for p, old in zip(params, before):
+            factor = 1 - 0.1 * 0.5 if p.shape == (4, 5) else 1
+            torch.testing.assert_close(p.detach(), old * factor)
+        state = optimizer.state_dict()
+        optimizer = build(params)
+        optimizer.load_state_dict(state, optimizer.optimizer_config)
+
+
+def test_decay_of_matrices_needs_matrices():
+    with pytest.raises(UsageError, match="--fp16-no-flatten-grads"):
+        radam([torch.nn.Parameter(torch.ones(10))], radam_decay="matrices")
+
+
+def test_another_decay_is_refused_on_resumption():
+    params = vectors_and_matrix()
+    state = radam(params).state_dict()
+    with pytest.raises(UsageError, match="--radam-decay"):
+        radam(params, radam_decay="matrices").load_state_dict(state)
+
+
 def test_learning_rate_follows_the_schedule():
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = radam([weight])
@@ -150,5 +196,5 @@ def test_learning_rate_follows_the_schedule():
     optimizer.step()
     assert weight.item() == 1 and optimizer.get_lr() == 0
     assert FairseqRAdam(SimpleNamespace(
-        lr=0.5, radam_betas=(0.9, 0.99), radam_eps=1e-8, weight_decay=0.0
+        lr=0.5, radam_betas=(0.9, 0.99), radam_eps=1e-8, weight_decay=0.0, radam_decay="all"
     ), [weight]).get_lr() == 0.5

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 import torch
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
@@ -22,6 +22,13 @@ class FairseqRAdamConfig(FairseqDataclass):
     weight_decay: float = field(
         default=0.0, metadata={"help": "weight decay, decoupled from the gradient as in AdamW"}
     )
+    radam_decay: ChoiceEnum(["all", "matrices"]) = field(
+        default="all",
+        metadata={
+            "help": "what weight decay applies to: all parameters, or matrices alone and not "
+            "biases, norms, gate vectors and the scale of the attention (alpha)"
+        },
+    )
     lr: List[float] = II("optimization.lr")
 
 
@@ -31,7 +38,8 @@ class FairseqRAdam(FairseqOptimizer):
 
     Raises:
         ValueError: impossible betas, epsilon, learning rate or weight decay (UsageError if the
-            betas are not two numbers).
+            betas are not two numbers, or if ``--radam-decay matrices`` finds no matrix, as where
+            fairseq flattens all parameters into one vector).
     """
 
     supports_flat_params = True
@@ -41,7 +49,10 @@ class FairseqRAdam(FairseqOptimizer):
         super().__init__(cfg)
         # foreach is faster on CPUs too: 3 ms against 5 for 150 matrices of 64 x 64
         self._optimizer = RAdam(
-            params, decoupled_weight_decay=True, foreach=True, **self.optimizer_config
+            _groups(list(params)) if cfg.radam_decay == "matrices" else params,
+            decoupled_weight_decay=True,
+            foreach=True,
+            **self.optimizer_config,
         )
 
     @property
@@ -54,6 +65,35 @@ class FairseqRAdam(FairseqOptimizer):
             "eps": self.cfg.radam_eps,
             "weight_decay": self.cfg.weight_decay,
         }
+
+    def load_state_dict(
+        self, state_dict: Dict[str, Any], optimizer_overrides: Optional[Dict[str, Any]] = None
+    ) -> None:
+        if len(state_dict["param_groups"]) != len(self.param_groups):
+            raise UsageError(
+                "the checkpoint was trained with another --radam-decay: give the same, or start "
+                "the optimizer anew with --reset-optimizer"
+            )
+        super().load_state_dict(state_dict, optimizer_overrides)
+        for group in self.param_groups[1:]:  # the overrides are for matrices
+            group["weight_decay"] = 0.0
+
+
+def _is_matrix(p: torch.Tensor) -> bool:
+    """Whether p is a matrix, not a vector or two: gates have (2, D)."""
+    return p.dim() > 1 and p.size(0) > 2
+
+
+def _groups(params: List[torch.Tensor]) -> List[Dict[str, Any]]:
+    """Matrices with the weight decay of the options, the rest without."""
+    matrices = [p for p in params if _is_matrix(p)]
+    if not matrices:
+        raise UsageError(
+            "--radam-decay matrices finds no matrix among the parameters: with --fp16 fairseq "
+            "flattens them, add --fp16-no-flatten-grads (or train with --bf16 or --amp)"
+        )
+    rest = [p for p in params if not _is_matrix(p)]
+    return [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
 
 
 def _pair(betas: Any) -> Tuple[float, float]:
