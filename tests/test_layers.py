@@ -18,7 +18,7 @@ FLOORS = [
     {"checkpoints", "errors", "files", "word_vectors"},
     {"inference"},
     {"registry", "repairs"},
-    {"models", "optim", "tasks"},
+    {"criterions", "models", "optim", "tasks"},
     {"convert"},
     {"__main__", "average_checkpoints", "classify", "export", "score", "translate"},
 ]
