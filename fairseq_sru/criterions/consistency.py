@@ -1,4 +1,4 @@
-"""Consistency training: a second, disturbed reading of each batch shall predict what the first does.
+"""Consistency training: a second, disturbed reading shall predict what the first does.
 
 For any fairseq translation model. Validation is label smoothed cross entropy.
 """
