@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from itertools import islice
 from typing import Any
 
 from fairseq import utils
@@ -13,8 +15,14 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq_sru.errors import UsageError
 from fairseq_sru.registry import register_task
 from fairseq_sru.state import StreamMemory
+from fairseq_sru.tasks.dynamic_evaluation import DynamicEvaluation, Learner
 from fairseq_sru.tasks.stream_config import StreamLanguageModelingConfig
 from fairseq_sru.tasks.streams import StreamBatchIterator, Streams, Text
+
+logger = logging.getLogger(__name__)
+
+# of the training text, on which dynamic evaluation measures gradients
+MEASURED_STREAMS = 20
 
 
 @register_task("srupp_language_modeling", dataclass=StreamLanguageModelingConfig)
@@ -24,6 +32,10 @@ class StreamLanguageModelingTask(LanguageModelingTask):
     A model is given the memory of its streams and carries cells and layer inputs in it. Every
     epoch and every evaluation begins without memory and has its own.
     """
+
+    def __init__(self, args: Any, dictionary: Dictionary) -> None:
+        super().__init__(args, dictionary)
+        self._models: list[Any] = []
 
     @classmethod
     def setup_task(cls, args: Any, **kwargs: Any) -> StreamLanguageModelingTask:
@@ -68,18 +80,10 @@ class StreamLanguageModelingTask(LanguageModelingTask):
                 skip_remainder_batch=skip_remainder_batch, **others)
         train_segment = self.args.tokens_per_sample
         segment = train_segment if dataset.training else self._or_train(self.args.eval_segment)
-        streams = Streams(
+        return self._segments(
             dataset,
             max_sentences or max(1, (max_tokens or 0) // segment),
             segment,
-            self.dictionary.pad(),
-            self.dictionary.eos(),
-            num_shards,
-            shard_id,
-        )
-        return StreamBatchIterator(
-            streams,
-            StreamMemory(train_segment, self._or_train(self.args.eval_context)),
             num_shards,
             shard_id,
             num_workers=num_workers,
@@ -87,6 +91,30 @@ class StreamLanguageModelingTask(LanguageModelingTask):
             buffer_size=data_buffer_size,
             skip_remainder_batch=skip_remainder_batch,
         )
+
+    def _segments(
+        self,
+        text: Text,
+        streams: int,
+        segment: int,
+        num_shards: int = 1,
+        shard_id: int = 0,
+        **others: Any,
+    ) -> StreamBatchIterator:
+        return StreamBatchIterator(
+            Streams(
+                text, streams, segment, self.dictionary.pad(), self.dictionary.eos(),
+                num_shards, shard_id),
+            StreamMemory(self.args.tokens_per_sample, self._or_train(self.args.eval_context)),
+            num_shards,
+            shard_id,
+            **others,
+        )
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        model = super().build_model(cfg, from_checkpoint)
+        self._models.append(model)
+        return model
 
     def eval_lm_dataloader(
         self,
@@ -97,16 +125,35 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         max_positions: int | None = None,
         **others: Any,
     ) -> Any:
-        """For fairseq-eval-lm: one stream, or --batch-size of them.
+        """For fairseq-eval-lm: one stream, or --batch-size of them. With --dynamic-lr the models
+        that this task has built learn from every batch before they are given the next.
 
         Raises:
-            UsageError: with --context-window.
+            UsageError: with --context-window; impossible options of dynamic evaluation.
         """
         if context_window > 0:
             raise UsageError("streams carry their context along: give --eval-context instead of "
                              "--context-window")
         batches = self.get_batch_iterator(dataset, max_sentences=batch_size or 1, **others)
-        return batches.next_epoch_itr(shuffle=False)
+        segments = batches.next_epoch_itr(shuffle=False)
+        return self._learning(segments) if self.args.dynamic_lr else segments
+
+    def _learning(self, segments: Any) -> DynamicEvaluation:
+        learners = [Learner(model, self) for model in self._models]
+        self.load_dataset(self.args.train_subset)
+        batches = self._segments(
+            self.dataset(self.args.train_subset), MEASURED_STREAMS,
+            self._or_train(self.args.eval_segment))
+        for learner in learners:
+            epoch = batches.next_epoch_itr(shuffle=False)
+            learner.measure(islice(epoch, self.args.dynamic_batches))
+        rates = {
+            "lr": self.args.dynamic_lr,
+            "decay": self.args.dynamic_decay,
+            "epsilon": self.args.dynamic_epsilon,
+        }
+        logger.info(f"dynamic evaluation: the model learns from what it has read, {rates}")
+        return DynamicEvaluation(segments, learners, **rates)
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         super().reduce_metrics(logging_outputs, criterion)
