@@ -45,7 +45,7 @@ sanitize: install
 
 lint: install
 	$(BIN)/ruff check .
-	$(BIN)/clang-format --dry-run -Werror csrc/*
+	$(BIN)/clang-format --dry-run -Werror csrc/* tests/emulator/*
 
 types: install
 	$(BIN)/mypy

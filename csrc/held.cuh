@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 
 #include "recurrence.h"
+#include "warp.cuh"
 
 namespace sru {
 
@@ -22,20 +23,6 @@ struct Held<__nv_bfloat16, V> {
   uint32_t word;
 };
 
-// From shared memory. The compiler is not to know that half of the word is empty: it would pack two
-// into one.
-SRU_INLINE uint32_t load_16_bits(const uint16_t* from) {
-#ifdef __CUDA_ARCH__
-  uint32_t word;
-  asm volatile("ld.shared.u16 %0, [%1];"
-               : "=r"(word)
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(from))));
-  return word;
-#else
-  return *from;
-#endif
-}
-
 // A lane's V values of the row that starts at `row`.
 template <typename T, int V>
 SRU_INLINE Held<T, V> hold(const char* row, int lane) {
@@ -44,7 +31,7 @@ SRU_INLINE Held<T, V> hold(const char* row, int lane) {
   } else if constexpr (V == 2) {
     return {reinterpret_cast<const uint32_t*>(row)[lane]};
   } else {
-    return {load_16_bits(reinterpret_cast<const uint16_t*>(row) + lane)};
+    return {warp::load_16_bits(reinterpret_cast<const uint16_t*>(row) + lane)};
   }
 }
 

@@ -9,12 +9,14 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__CUDACC__)
-#define SRU_INLINE __host__ __device__ __forceinline__
-#elif defined(__GNUC__)
-#define SRU_INLINE inline __attribute__((always_inline))
-#else
-#define SRU_INLINE inline
+#include "inline.h"
+
+#if defined(__CUDACC__) || defined(SRU_EMULATED)
+#include "warp.cuh"
+#endif
+
+#if defined(__CUDA_ARCH__) || defined(SRU_EMULATED)
+#define SRU_ON_GPU
 #endif
 
 namespace sru {
@@ -141,14 +143,11 @@ SRU_INLINE double exp_bounded(double x) {
 
 // sigmoid(v prev + u + b). The clamps let NaN through.
 SRU_INLINE float gate(float v, float b, float u, float prev) {
-#ifdef __CUDA_ARCH__
+#ifdef SRU_ON_GPU
   // 1 / (1 + 2^x); the compiler takes the products with v and b out of the loop over time.
   const float scale = -1.44269504f;
   const float x = fmaf(v * scale, prev, fmaf(u, scale, b * scale));
-  float power, result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.0f + power));
-  return result;
+  return warp::reciprocal(1.0f + warp::exp2(x));
 #else
   float x = v * prev + (u + b);
   x = x < -87.0f ? -87.0f : x;
@@ -159,7 +158,7 @@ SRU_INLINE float gate(float v, float b, float u, float prev) {
 
 SRU_INLINE double gate(double v, double b, double u, double prev) {
   double x = v * prev + (u + b);
-#ifdef __CUDA_ARCH__
+#ifdef SRU_ON_GPU
   return 1.0 / (1.0 + exp(-x));
 #else
   x = x < -708.0 ? -708.0 : x;

@@ -43,6 +43,10 @@ struct Cuda {
   }
 
   static void forward(const Operands& in, const Outputs& out) {
+    if (in.u.size(0) == 0) {
+      in.c0 ? out.c_last.copy_(*in.c0) : out.c_last.zero_();
+      return;
+    }
     dispatch(in.u, [&](auto type, cudaStream_t stream) {
       return forward_cuda(forward_args<decltype(type)>(in, out), stream);
     });
@@ -51,6 +55,12 @@ struct Cuda {
   static void backward(
       const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last,
       const Grads& grads) {
+    if (in.u.size(0) == 0) {
+      grads.c0.copy_(grad_c_last);
+      grads.gates.zero_();
+      grads.mask_c.zero_();
+      return;
+    }
     dispatch(in.u, [&](auto type, cudaStream_t stream) {
       return backward_cuda(
           backward_args<decltype(type)>(in, c, grad_h, grad_c_last, grads), stream);

@@ -28,12 +28,13 @@ unsigned tiles(const Inputs<T>& in) {
   return static_cast<unsigned>(in.batch * row_tiles<T, V>(in));
 }
 
-// The V channels of a lane, and their parameters. A lane past the last channel does the same as the
-// lane that has it.
+// The V channels of a lane, and their parameters. A lane past the last channel computes what the
+// lane that has it does, and stores nothing.
 template <typename T, int V>
 struct Channels {
   using S = State<T>;
   int lane, row_lane;        // of the warp; whose channels in the rows of the ring
+  bool owner;                // whether the channels are this lane's
   int64_t b, tile, channel;  // tile: its first channel
   Gates<S> gates[V];
   S mask[V], scale;
@@ -43,7 +44,8 @@ struct Channels {
   SRU_INLINE Channels(const Inputs<T>& in, int64_t index, int lane) : lane(lane) {
     b = index / row_tiles<T, V>(in);
     tile = index % row_tiles<T, V>(in) * kLanes * V;
-    channel = tile + lane * V < in.width ? tile + lane * V : in.width - V;
+    owner = tile + lane * V < in.width;
+    channel = owner ? tile + lane * V : in.width - V;
     row_lane = static_cast<int>(channel - tile) / V;
     scale = in.scale;
     for (int i = 0; i < V; ++i) {
@@ -59,13 +61,20 @@ struct Channels {
     return in.c0 ? in.c0[in.state_at(b, channel + i)] : 0;
   }
 
+  template <typename To>
+  SRU_INLINE void put(To* to, const S (&values)[V]) const {
+    if (owner) {
+      store<V>(to, values);
+    }
+  }
+
   // Without a highway its rows, `at` bytes into every step, are never copied: they are zero.
   SRU_INLINE void clear_highway(
       const Inputs<T>& in, char* ring, int step, int at, int steps) const {
     if (in.blocks == 3 && !in.x) {
       const S zero[V] = {};
       for (int k = 0; k < steps; ++k) {
-        store<V>(reinterpret_cast<T*>(ring + k * step + at) + row_lane * V, zero);
+        put(reinterpret_cast<T*>(ring + k * step + at) + row_lane * V, zero);
       }
     }
   }
@@ -73,22 +82,15 @@ struct Channels {
   // Sets `padded` of the 32 steps from `first` on; those from `next` on come after them. Both
   // directions may meet in a tile, and the lanes ask together for either.
   SRU_INLINE void look_for_padding(const Inputs<T>& in, int64_t first, int64_t next, bool start) {
-#ifdef __CUDA_ARCH__
     if (start) {
       ask_for_padding(in, first);
     }
-    padded = __ballot_sync(0xffffffffu, ahead[0]);
+    padded = warp::ballot(ahead[0]);
     if (in.bidirectional) {
-      const uint32_t reversed = __ballot_sync(0xffffffffu, ahead[1]);
+      const uint32_t reversed = warp::ballot(ahead[1]);
       padded = in.reverse(channel) ? reversed : padded;
     }
     ask_for_padding(in, next);
-#else
-    padded = 0;
-    for (int i = 0; i < 32; ++i) {
-      padded |= uint32_t(is_padded(in, Course(in, channel), first + i)) << i;
-    }
-#endif
   }
 
   SRU_INLINE void ask_for_padding(const Inputs<T>& in, int64_t first) {
@@ -109,44 +111,33 @@ SRU_INLINE bool is_padding(uint32_t bits, int k) {
   return Padding && (bits >> k & 1);
 }
 
-// Walks N lanes (one on the GPU; all of a warp on the host, for tests) through time together.
-template <int N, typename Lane>
-SRU_INLINE void walk(Lane* lanes, int length) {
+// Walks a lane through time.
+template <typename Lane>
+SRU_INLINE void walk(Lane& lane, int length) {
   const int groups = (length + kGroup - 1) / kGroup;
   const auto group_at = [&](int i) { return Lane::kBackward ? groups - 1 - i : i; };
   const auto fetch = [&](int i) {
-    for (int lane = 0; lane < N; ++lane) {
-      lanes[lane].fetch(group_at(i) * kGroup, i % kGroups);
-    }
-    end_group();
+    lane.fetch(group_at(i) * kGroup, i % kGroups);
+    warp::commit_copies();
   };
   const auto read = [&](int i) {
     await_group();
-    for (int lane = 0; lane < N; ++lane) {
-      lanes[lane].read(i % kGroups);
-    }
+    lane.read(i % kGroups);
   };
   constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together
   const auto prepare = [&](int i) {
     const int group = group_at(i);
-    const bool new_block = i == 0 || (group & (kBlock - 1)) == (Lane::kBackward ? kBlock - 1 : 0);
-    for (int lane = 0; lane < N; ++lane) {
-      if (new_block) {
-        lanes[lane].look_for_padding(group / kBlock * 32, i == 0);
-      }
-      lanes[lane].prepare((group & (kBlock - 1)) * kGroup);
+    if (i == 0 || (group & (kBlock - 1)) == (Lane::kBackward ? kBlock - 1 : 0)) {
+      lane.look_for_padding(group / kBlock * 32, i == 0);
     }
+    lane.prepare((group & (kBlock - 1)) * kGroup);
   };
   const auto advance = [&](int i, int steps, auto all) {
-    for (int lane = 0; lane < N; ++lane) {
-      lanes[lane].take();
-    }
+    lane.take();
     fetch(i + kGroups - 1);
     read(i + 1);
     prepare(i + 1);
-    for (int lane = 0; lane < N; ++lane) {
-      lanes[lane].template complete<decltype(all)::value>(steps);
-    }
+    lane.template complete<decltype(all)::value>(steps);
   };
   for (int i = 0; i < kGroups - 1; ++i) {
     fetch(i);
@@ -184,37 +175,38 @@ int largest_chunk(const Inputs<T>& in, Pointers... pointers) {
 
 // Warps that the GPU runs at the same time without one waiting for another.
 inline int64_t schedulers() {
-  int device = 0, processors = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  return 4 * int64_t(processors);
+  return 4 * warp::processors();
 }
 
 template <int N>
 using Number = std::integral_constant<int, N>;
 
-template <typename Lane, typename Arguments>
-__global__ void __launch_bounds__(kLanes) kernel(const __grid_constant__ Arguments args) {
-  __shared__ alignas(16) char ring[Lane::kRing];
-  Lane lane(args, blockIdx.x, threadIdx.x, ring);
-  walk<1>(&lane, static_cast<int>(args.length));
-  lane.finish();
-}
+// The program of a kernel's lanes.
+template <typename Lane>
+struct Walk {
+  static constexpr int kShared = Lane::kRing;
+
+  template <typename Arguments>
+  static SRU_INLINE void run(const Arguments& args, unsigned block, int index, char* shared) {
+    Lane lane(args, block, index, shared);
+    walk(lane, static_cast<int>(args.length));
+    lane.finish();
+  }
+};
 
 // Starts the kernel of a Lane<T, V, bytes of a chunk, whether there is padding>: pairs of 16-bit
 // channels unless even single ones leave every warp a scheduler to itself.
 template <template <typename, int, int, bool> class Lane, typename T, typename Arguments>
 cudaError_t launch(const Arguments& args, int chunk, cudaStream_t stream) {
   const auto start = [&](auto v, auto bytes) {
-    const auto chosen = args.pad ? kernel<Lane<T, v(), bytes(), true>, Arguments>
-                                 : kernel<Lane<T, v(), bytes(), false>, Arguments>;
-    chosen<<<tiles<T, v()>(args), kLanes, 0, stream>>>(args);
-    return cudaGetLastError();
+    const unsigned warps = tiles<T, v()>(args);
+    return args.pad ? warp::launch<Walk<Lane<T, v(), bytes(), true>>>(args, warps, stream)
+                    : warp::launch<Walk<Lane<T, v(), bytes(), false>>>(args, warps, stream);
   };
   if constexpr (sizeof(T) == 2) {
     if (chunk == 16) {
-      return tiles<T, 2>(args) < schedulers() ? start(Number<1>(), Number<16>())
-                                              : start(Number<2>(), Number<16>());
+      return tiles<T, 1>(args) <= schedulers() ? start(Number<1>(), Number<16>())
+                                               : start(Number<2>(), Number<16>());
     }
     return chunk == 4 ? start(Number<1>(), Number<4>()) : start(Number<1>(), Number<2>());
   } else if constexpr (sizeof(T) == 4) {

@@ -1,5 +1,5 @@
-// The CUDA kernels of the recurrence, for float, double, __half and __nv_bfloat16. B and D must not
-// be 0.
+// The CUDA kernels of the recurrence, for float, double, __half and __nv_bfloat16. L, B and D must
+// not be 0.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -32,10 +32,14 @@ class BackwardLane {
     const int64_t last = (groups * kGroup - 1) * stride;
     const bool inside = a.blocks == 4;
     u_stride_ = stride * a.blocks;
-    s_stride_ = inside ? u_stride_ : stride;
-    keeps_s_ = inside || a.x;
     grad_u_ = a.grad_u + a.u_at(course.t, b, channel) + last * a.blocks;
-    grad_s_ = inside ? grad_u_ + 3 * a.width : a.grad_x + a.row_at(course.t, b, channel) + last;
+    if (inside) {
+      grad_s_ = grad_u_ + 3 * a.width;
+      s_stride_ = u_stride_;
+    } else if (a.x) {
+      grad_s_ = a.grad_x + a.row_at(course.t, b, channel) + last;
+      s_stride_ = stride;
+    }
   }
 
   SRU_INLINE void fetch(int first, int slot) {
@@ -95,14 +99,14 @@ class BackwardLane {
 
   SRU_INLINE void finish() const {
     S* gates = a_.grad_gates + channels_.b * 4 * a_.width + channels_.channel;
-    store<V>(gates, grad_v_f_);
-    store<V>(gates + a_.width, grad_v_r_);
-    store<V>(gates + 2 * a_.width, grad_b_f_);
-    store<V>(gates + 3 * a_.width, grad_b_r_);
+    channels_.put(gates, grad_v_f_);
+    channels_.put(gates + a_.width, grad_v_r_);
+    channels_.put(gates + 2 * a_.width, grad_b_f_);
+    channels_.put(gates + 3 * a_.width, grad_b_r_);
     const int64_t state_at = a_.state_at(channels_.b, channels_.channel);
-    store<V>(a_.grad_c0 + state_at, grad_c_);
+    channels_.put(a_.grad_c0 + state_at, grad_c_);
     if (a_.grad_mask_c) {
-      store<V>(a_.grad_mask_c + state_at, grad_mask_);
+      channels_.put(a_.grad_mask_c + state_at, grad_mask_);
     }
   }
 
@@ -164,11 +168,11 @@ class BackwardLane {
       grad_u2[i] = grad.u2;
       grad_s[i] = channels_.scale * grad.s;
     }
-    store<V>(grad_u_, grad_u0);
-    store<V>(grad_u_ + a_.width, grad_u1);
-    store<V>(grad_u_ + 2 * a_.width, grad_u2);
-    if (keeps_s_) {
-      store<V>(grad_s_, grad_s);
+    channels_.put(grad_u_, grad_u0);
+    channels_.put(grad_u_ + a_.width, grad_u1);
+    channels_.put(grad_u_ + 2 * a_.width, grad_u2);
+    if (grad_s_) {
+      channels_.put(grad_s_, grad_s);
     }
   }
 
@@ -179,9 +183,8 @@ class BackwardLane {
   Group now_, next_;
   S grad_c_[V];
   S grad_mask_[V] = {}, grad_v_f_[V] = {}, grad_v_r_[V] = {}, grad_b_f_[V] = {}, grad_b_r_[V] = {};
-  int64_t u_stride_, s_stride_;
-  T *grad_u_, *grad_s_;
-  bool keeps_s_;
+  int64_t u_stride_, s_stride_ = 0;
+  T *grad_u_, *grad_s_ = nullptr;  // the latter: of the highway input, if there is one
 };
 
 template <typename T>

@@ -82,7 +82,7 @@ class ForwardLane {
   template <bool All>
   SRU_INLINE void complete(int count) {
     if (keeps_c_) {
-      store<V>(c_, now_.c[0]);
+      channels_.put(c_, now_.c[0]);
     }
     c_ += c_stride_;
 #pragma unroll
@@ -94,7 +94,7 @@ class ForwardLane {
   }
 
   SRU_INLINE void finish() const {
-    store<V>(a_.c_last + a_.state_at(channels_.b, channels_.channel), last_);
+    channels_.put(a_.c_last + a_.state_at(channels_.b, channels_.channel), last_);
   }
 
  private:
@@ -116,7 +116,7 @@ class ForwardLane {
       h[i] = is_padding<Padding>(now_.padded, k) ? S(0) : out;
       last_[i] = now_.c[k + 1][i];
     }
-    store<V>(h_, h);
+    channels_.put(h_, h);
     h_ += h_stride_;
   }
 

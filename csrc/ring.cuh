@@ -3,6 +3,7 @@
 #pragma once
 
 #include "recurrence.h"
+#include "warp.cuh"
 
 namespace sru {
 
@@ -10,40 +11,10 @@ constexpr int kLanes = 32;
 constexpr int kGroup = kStatesEvery;
 constexpr int kGroups = 8;
 
-// Copies a chunk of 4, 8 or 16 bytes from global to shared memory; asynchronous from sm_80 on.
-template <int Bytes>
-SRU_INLINE void copy_chunk(char* shared, const char* global) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  if constexpr (Bytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
-  } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global), "n"(Bytes)
-                 : "memory");
-  }
-#else
-  struct alignas(Bytes) Chunk {
-    char bytes[Bytes];
-  };
-  *reinterpret_cast<Chunk*>(shared) = *reinterpret_cast<const Chunk*>(global);
-#endif
-}
-
-// Ends a group of copies: all since the last one.
-SRU_INLINE void end_group() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-// Waits until all but the latest kGroups - 2 groups have arrived, for all lanes to see.
+// Waits until the oldest group of the ring has arrived, for all lanes to see.
 SRU_INLINE void await_group() {
-#if defined(__CUDA_ARCH__)
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups - 2) : "memory");
-#endif
-  __syncwarp();
-#endif
+  warp::wait_for_copies<kGroups - 2>();
+  warp::sync();
 }
 
 // A lane's share in the copying of every step, to `to` in the group.
@@ -71,7 +42,7 @@ SRU_INLINE void copy_group(Copy (&copies)[N], int first, char* group, int step_b
         if constexpr (Chunk == 2) {
           loaded[k][j] = *reinterpret_cast<const uint16_t*>(copy.from);
         } else {
-          copy_chunk<Chunk>(group + k * step_bytes + copy.to, copy.from);
+          warp::copy_async<Chunk>(group + k * step_bytes + copy.to, copy.from);
         }
       }
       copy.from += copy.stride;

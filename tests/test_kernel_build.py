@@ -1,8 +1,7 @@
-"""The extension builds: setup.py's messages, the CUDA sources, the device code on the host."""
+"""The extension builds: setup.py's messages, vectorised loops, the CUDA sources."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import re
@@ -14,8 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils import cpp_extension
-
-from fairseq_sru.ops.reference import recurrence_ref, state_dtype
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.command
@@ -105,89 +102,3 @@ def test_cuda_binding_compiles(tmp_path):
         includes.append(str(tmp_path))
     flags = ["-std=c++20", "-c", *(f"-I{path}" for path in includes)]
     run_nvcc(ROOT / "csrc" / "recurrence_cuda.cpp", tmp_path / "binding.o", *flags)
-
-
-@pytest.fixture(scope="module")
-def host_kernels(tmp_path_factory):
-    library = tmp_path_factory.mktemp("host") / "warps.so"
-    source = ROOT / "tests" / "warps_on_host.cu"
-    run_nvcc(source, library, "-std=c++17", "-shared", "-Xcompiler", "-fPIC",
-             *cpp_extension.COMMON_NVCC_FLAGS)
-    return ctypes.CDLL(str(library))
-
-
-def run_on_host(kernel, u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional, grads):
-    length, batch, blocks, size = u.shape
-    h, c, c_last = torch.empty_like(grads[0]), bias.new_empty(length, batch, size), grads[1] * 0
-    grad_u, grad_c0 = torch.empty_like(u), torch.empty_like(c_last)
-    grad_x = None if x is None else torch.empty_like(x)
-    grad_gates = bias.new_empty(batch, 4, size)
-    grad_mask_c = None if mask_c is None else torch.empty_like(mask_c)
-    tensors = [u, x, weight_c, bias, c0, pad, mask_c, h, c_last, c, *grads]
-    tensors += [grad_u, grad_x, grad_gates, grad_c0, grad_mask_c]
-    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
-    sizes = (ctypes.c_int64 * 5)(length, batch, size, blocks, bidirectional)
-    kernel(sizes, ctypes.c_double(scale), (ctypes.c_void_p * len(pointers))(*pointers))
-    grad_weight_c, grad_bias = grad_gates.sum(0).split(2)
-    return {
-        "h": h,
-        "c_last": c_last,
-        "u": grad_u,
-        "x": grad_x,
-        "weight_c": grad_weight_c,
-        "bias": grad_bias,
-        "c0": grad_c0,
-        "mask_c": grad_mask_c,
-    }
-
-
-@needs_nvcc
-@pytest.mark.parametrize("length", [1, 5, 33, 70])
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("has_masks", [False, True])
-@pytest.mark.parametrize("has_state", [False, True])
-@pytest.mark.parametrize("highway", ["x", "u", "none"])
-@pytest.mark.parametrize(
-    "kernel, dtype, tolerance, size",
-    [
-        ("run_float64", torch.float64, 1e-12, 14),
-        ("run_float32", torch.float32, 2e-5, 48),
-        ("run_float32_unaligned", torch.float32, 2e-5, 14),
-        ("run_bfloat16", torch.bfloat16, 1e-2, 48),
-        ("run_bfloat16_pairs", torch.bfloat16, 1e-2, 48),
-        ("run_bfloat16_words", torch.bfloat16, 1e-2, 12),
-        ("run_bfloat16_unaligned", torch.bfloat16, 1e-2, 14),
-        ("run_float16_pairs", torch.float16, 2e-3, 112),
-    ],
-)
-def test_device_code_agrees_with_the_loop(
-    host_kernels, kernel, dtype, tolerance, size, highway, has_state, has_masks, bidirectional,
-    length,
-):
-    """Directions that meet within a warp, warps with lanes to spare, more steps than the ring."""
-    generator = torch.Generator().manual_seed(length)
-    batch = 3
-    state = state_dtype(dtype)
-
-    def normal(*shape, dtype=state):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
-
-    tensors = {
-        "u": normal(length, batch, 4 if highway == "u" else 3, size, dtype=dtype),
-        "x": normal(length, batch, size, dtype=dtype) if highway == "x" else None,
-        "weight_c": normal(2, size).clamp(-1, 1) if has_state else None,
-        "bias": normal(2, size),
-        "c0": normal(batch, size) if has_state else None,
-        "mask_c": normal(batch, size) if has_masks else None,
-    }
-    pad = torch.rand(length, batch, generator=generator) < 0.3 if has_masks else None
-    others = {"pad": pad, "scale": 1.5, "bidirectional": bidirectional}
-    grads = normal(length, batch, size, dtype=dtype), normal(batch, size)
-    got = run_on_host(host_kernels[kernel], **tensors, **others, grads=grads)
-
-    exact = {n: t.double().requires_grad_() for n, t in tensors.items() if t is not None}
-    h, c_last = recurrence_ref(**{**tensors, **exact}, **others)
-    torch.autograd.backward((h, c_last), [grad.double() for grad in grads])
-    expected = {"h": h, "c_last": c_last, **{name: tensor.grad for name, tensor in exact.items()}}
-    got = {name: got[name].double() for name in expected}
-    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)

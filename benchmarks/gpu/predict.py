@@ -28,6 +28,12 @@ LATENCY = {"LDS": 30, "MUFU": 21, "LDC": 30, "LDG": 500, "LDGSTS": 18, "STG": 18
 OPERANDS_READ = 12  # cycles after which an instruction no longer needs its registers
 MUFU_EVERY = 8  # cycles between two of a warp's exponentials or reciprocals
 PIPES = 4  # schedulers a multiprocessor
+# What a pass takes besides: launch to first byte, filling, draining; and another wave of blocks
+FIXED_US, WAVE_US = 3, 2
+# Share of the copy rate that rows of 64 and of 128 bytes are taken to reach, by channels a lane
+EFFICIENCY = {1: 0.90, 2: 0.95}
+CONTENTION = 1.15  # of warps that share a scheduler
+SHARED_KIB = 228  # of a multiprocessor; a block takes 1 KiB more than its own
 # L, B, D, and the floors of forward and backward pass in microseconds: spec section 6
 SHAPES = [(512, 24, 2048, 60, 107), (1024, 4, 3072, 30, 53), (1024, 8, 4096, 80, 142),
           (32, 128, 1024, 10, 18)]
@@ -65,18 +71,24 @@ def main() -> None:
     pipes = PIPES * options.processors
     for length, batch, size, *floors in SHAPES:
         for kind, floor in zip(BYTES, floors):
-            v = 1 if batch * size / 64 < pipes else 2
+            v = 1 if batch * -(-size // 32) <= pipes else 2
             kernel = kernels[kind, v]
-            warps = -(-batch * (-(-size // (32 * v))) // pipes)  # on the busiest scheduler
-            cycles = length * max(kernel["cycles"], warps * kernel["instructions"],
-                                  warps * 4 * v * MUFU_EVERY)
+            blocks = batch * -(-size // (32 * v))
+            warps = -(-blocks // pipes)  # on the busiest scheduler
+            cycles = length * max(
+                kernel["cycles"], CONTENTION * warps * kernel["instructions"],
+                warps * 4 * v * MUFU_EVERY)
             busy = cycles / options.gigahertz / 1e3
-            moved = length * batch * size * BYTES[kind] / options.gigabytes_per_second / 1e3
+            rate = EFFICIENCY[v] * options.gigabytes_per_second
+            moved = length * batch * size * BYTES[kind] / rate / 1e3
+            resident = SHARED_KIB * 1024 // (kernel["shared_bytes"] + 1024) * options.processors
+            waves = -(-blocks // resident)
+            total = FIXED_US + WAVE_US * (waves - 1) + max(busy, moved)
             print(json.dumps({
                 "kernel": kind, "length": length, "batch": batch, "size": size,
                 "channels_a_lane": v, "warps_a_scheduler": warps, "instructions_us": round(busy),
-                "bandwidth_us": round(moved), "floor_us": floor,
-                "of_floor": round(floor / max(busy, moved), 2),
+                "bandwidth_us": round(moved), "total_us": round(total), "floor_us": floor,
+                "of_floor": round(floor / total, 2),
             }))
 
 
@@ -90,7 +102,7 @@ def compiled(kind: str, v: int, arch: str) -> dict[str, float]:
             check=True, capture_output=True, text=True).stderr
         listing = subprocess.run(
             ["nvdisasm", "-hex", binary], check=True, capture_output=True, text=True).stdout
-    name = re.search(rf"_ZN3sru6kernelI\w*I13__nv_bfloat16Li{v}ELi16ELb0E\w+", report)[0]
+    name = re.search(rf"_ZN3sru4warp6kernelI\w*I13__nv_bfloat16Li{v}ELi16ELb0E\w+", report)[0]
     usage = report[report.index(name):]
     step = loop_over_time(listing, name, 4 * v * GROUP)
     return {
