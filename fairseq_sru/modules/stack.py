@@ -6,6 +6,7 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_sru.ops import Linear
@@ -20,6 +21,10 @@ class StackOutput(NamedTuple):
     c: Tensor  # (layers, B, D)
     inputs: list[Tensor]  # the input of each layer, (L, B, input size): the next segment's memory
     weights: list[Tensor | None]  # (B, H, L, S + L) of each layer, None unless asked for
+
+
+# for torch.export.save and load
+_register_namedtuple(StackOutput, serialized_type_name="fairseq_sru.StackOutput")
 
 
 class Stack(nn.Module):

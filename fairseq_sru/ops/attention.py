@@ -60,7 +60,7 @@ def attention(
     query, key, value = (split_heads(t, num_heads) for t in (q, k, v))
     length, positions = q.size(0), k.size(0)
     if is_fused(q, query.size(-1), dropout, need_weights):
-        square = causal and length == positions
+        square = causal and bool(length == positions)  # symbols in torch.export
         if causal and not square:
             mask = causal_lower_right(length, positions)
         elif mask is not None and mask.dtype == torch.bool:
@@ -106,7 +106,7 @@ def attention_reach(
     Raises:
         ValueError: ``window`` without ``causal``.
     """
-    length = len(x)
+    length = x.size(0)  # len would fix the length in torch.export
     if window is None and mask is None:
         if pad is None and context_pad is None:
             # On the CPU no kernel is causal after a context.
