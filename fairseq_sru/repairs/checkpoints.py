@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 from typing import Any
 
 from fairseq import checkpoint_utils
@@ -13,8 +14,9 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
 
-from fairseq_sru.checkpoints import read_checkpoint
+from fairseq_sru.checkpoints import damaged, read_checkpoint
 from fairseq_sru.errors import UsageError
+from fairseq_sru.files import save_tensors, whole
 from fairseq_sru.repairs.patching import replace
 
 DICTIONARIES = "dictionaries"  # key of the fingerprints in a checkpoint's task state
@@ -24,7 +26,7 @@ def apply() -> None:
     """Check every checkpoint that fairseq reads, and never leave half of one."""
     check_dictionaries()
     check_checkpoints()
-    copy_whole_files()
+    write_whole_files()
     gather_before_saving()
 
 
@@ -87,8 +89,17 @@ def check_checkpoints() -> None:
 
     @replace(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(original, path, *args, **kwargs):
-        read_checkpoint(PathManager.get_local_path(path))
-        return original(path, *args, **kwargs)
+        state = read_checkpoint(PathManager.get_local_path(path))
+        if state.get("cfg") is None and state.get("args") is None:
+            raise UsageError(f"{path} lacks the options of its model (cfg, args): it is not a "
+                             "checkpoint that fairseq wrote")
+        try:
+            return original(path, *args, **kwargs)
+        except RuntimeError as error:  # of a check sum
+            raise UsageError(damaged(path)) from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path} is not a checkpoint that fairseq wrote: "
+                             f"{type(error).__name__}: {error}") from error
 
     @replace(checkpoint_utils, "load_model_ensemble_and_task")
     def load_model_ensemble_and_task(original, filenames, *args, **kwargs):
@@ -107,16 +118,22 @@ def check_checkpoints() -> None:
             raise UsageError(_describe_misfit(self, state_dict)) from error
 
 
-def copy_whole_files() -> None:
-    """fairseq copies over checkpoint_last.pt, which is lost if the copy is interrupted."""
+def write_whole_files() -> None:
+    """fairseq copies over checkpoint_last.pt, which is lost if the copy is interrupted, and leaves
+    half a file and a trace where the disk is full."""
+
+    @replace(checkpoint_utils, "torch_persistent_save")
+    def torch_persistent_save(original, obj, filename, async_write=False):
+        if async_write or not PathManager.supports_rename(filename):
+            return original(obj, filename, async_write)
+        save_tensors(obj, Path(filename))
 
     @replace(PathManager, "copy")
     def copy(original, src_path, dst_path, overwrite=False):
         if not PathManager.supports_rename(dst_path):
             return original(src_path, dst_path, overwrite)
-        copied = original(src_path, f"{dst_path}.tmp", overwrite)
-        PathManager.rename(f"{dst_path}.tmp", dst_path)
-        return copied
+        with whole(Path(dst_path)) as partial:
+            return original(src_path, str(partial), overwrite)
 
 
 def gather_before_saving() -> None:

@@ -14,7 +14,7 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from fairseq.trainer import Trainer
 
-from fairseq_sru.errors import UsageError
+from fairseq_sru.errors import UsageError, in_one_line, show_error
 from fairseq_sru.repairs.patching import replace
 
 CPU_LAUNCH = (
@@ -37,14 +37,15 @@ def apply() -> None:
 
 
 def print_usage_errors() -> None:
-    """Show a `UsageError` that ends a fairseq command as its message alone."""
+    """Show an error that a user can mend, and that ends a fairseq command, as one line."""
 
     @replace(sys, "excepthook")
     def excepthook(original, kind, error, trace):
-        if issubclass(kind, UsageError) and _is_fairseq_command():
-            print(f"error: {error}", file=sys.stderr)
-        else:
+        message = in_one_line(error) if _is_fairseq_command() else None
+        if message is None:
             original(kind, error, trace)
+        else:
+            show_error(error, message)
 
 
 def _is_fairseq_command() -> bool:
