@@ -14,6 +14,7 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.registry import register_task
+from fairseq_sru.repairs.messages import require_one_shard
 from fairseq_sru.state import StreamMemory
 from fairseq_sru.tasks.dynamic_evaluation import DynamicEvaluation, Learner
 from fairseq_sru.tasks.stream_config import StreamLanguageModelingConfig
@@ -123,14 +124,17 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         batch_size: int | None = None,
         context_window: int = 0,
         max_positions: int | None = None,
+        num_shards: int = 1,
         **others: Any,
     ) -> Any:
         """For fairseq-eval-lm: one stream, or --batch-size of them. With --dynamic-lr the models
         that this task has built learn from every batch before they are given the next.
 
         Raises:
-            UsageError: with --context-window; impossible options of dynamic evaluation.
+            UsageError: with --context-window; in several processes; impossible options of dynamic
+                evaluation.
         """
+        require_one_shard(num_shards)
         if context_window > 0:
             raise UsageError("streams carry their context along: give --eval-context instead of "
                              "--context-window")
