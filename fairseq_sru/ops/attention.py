@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
+from fairseq_sru.ops.derivatives import transformed
 from fairseq_sru.ops.dropout import dropout as apply_dropout
 from fairseq_sru.ops.varlen import Packing, suits_varlen, varlen_attention
 
@@ -36,7 +37,8 @@ def attention(
 
     By PyTorch's fused kernel, or by two products and a softmax where that is faster or the weights
     are wanted: see :func:`is_fused`. With ``packing`` by the kernel for sentences of different
-    lengths.
+    lengths. PyTorch's fused kernels refuse second derivatives; those that it calls under
+    ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` have them.
 
     Args:
         q: (L, B, C); C is a multiple of ``num_heads``.
@@ -213,9 +215,10 @@ def is_fused(q: Tensor, head_size: int, dropout: float = 0.0, need_weights: bool
 
     On the CPU it calls a matrix product per head: 3 to 10 times slower in bfloat16 than batched
     products at the sizes of translation (benchmarks/attention.py), and it has no dropout. On a GPU
-    flash kernels end at heads of 256; for larger ones only a kernel slow in training is left.
+    flash kernels end at heads of 256; for larger ones only a kernel slow in training is left. It
+    has no derivative in forward mode.
     """
-    if need_weights:
+    if need_weights or transformed():
         return False
     if q.device.type == "cpu":
         return dropout == 0.0 and q.dtype != torch.bfloat16
