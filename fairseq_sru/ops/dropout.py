@@ -23,6 +23,8 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     Raises:
         ValueError: p is not a probability.
     """
+    if not 0 <= p <= 1:  # NaN passes PyTorch's own check
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0.0:
         return x
     if not 0 < p < 1 or not fits_cpu_kernel(x) or transformed():

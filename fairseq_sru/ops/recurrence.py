@@ -56,6 +56,8 @@ def recurrence(
 
     Source: SRU++ paper eqs. 2-5; SRU paper section 3.2.
     """
+    if isinstance(scale, Tensor):
+        raise ValueError("scale must be a number, not a tensor: it gets no gradient")
     _check(
         u, bidirectional, x=x, weight_c=weight_c, bias=bias, c0=c0, pad=pad, mask_c=mask_c)
     if not COMPILED or transformed():
@@ -98,3 +100,5 @@ def _check(u: Tensor, bidirectional: bool, **others: Tensor | None) -> None:
             raise ValueError(f"{name} is on {tensor.device}, u on {u.device}")
         if name == "pad" and tensor.dtype != torch.bool:
             raise ValueError(f"pad must be bool (True = padding), got {tensor.dtype}")
+        if name != "pad" and not tensor.is_floating_point():
+            raise ValueError(f"{name} must be a floating point tensor, got {tensor.dtype}")
