@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fairseq_sru.ops import Linear
 from fairseq_sru.ops.attention import Reach, additive, attention_reach
+from fairseq_sru.ranges import check_ranges
 from fairseq_sru.state import DecodingState
 
 
@@ -61,7 +62,7 @@ class Stack(nn.Module):
         **layer: Any,
     ) -> None:
         super().__init__()
-        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_ranges(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         self.input_size = input_size
         self.output_size = hidden_size * (2 if bidirectional else 1)
         self.checkpoint_activations = checkpoint_activations
@@ -156,7 +157,7 @@ class Stack(nn.Module):
             window: see :func:`fairseq_sru.ops.attention_mask`; tokens out of reach are forgotten.
 
         Raises:
-            ValueError: ``rows`` is not a multiple of N.
+            ValueError: ``rows`` is not a multiple of N, or ``window`` negative.
         """
         weight = self.layers[0].out_proj.weight
         caches = [layer.start(rows, context) if layer.attends else None for layer in self.layers]
@@ -211,13 +212,6 @@ class Stack(nn.Module):
             raise ValueError(f"context must have one tensor for each of the {len(self.layers)} "
                              f"layers, got {len(context)}")
         return context
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raises ValueError for a size below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
 
 
 def check_input(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from fairseq import models, options, tasks
+from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.data import LanguagePairDataset, data_utils
 from fairseq.tasks import FairseqTask, translation
 from fairseq.tasks.language_modeling import LanguageModelingTask
@@ -15,6 +16,7 @@ from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from fairseq.trainer import Trainer
 
 from fairseq_sru.errors import UsageError, in_one_line, show_error
+from fairseq_sru.options import check_options
 from fairseq_sru.repairs.patching import replace
 
 CPU_LAUNCH = (
@@ -22,6 +24,9 @@ CPU_LAUNCH = (
     "--distributed-backend gloo --distributed-init-method tcp://localhost:PORT "
     "--ddp-backend legacy_ddp --load-checkpoint-on-all-dp-ranks"
 )
+
+#: options of fairseq's that have a range
+BATCHES = ("batch_size", "batch_size_valid", "max_tokens", "max_tokens_valid")
 
 
 def apply() -> None:
@@ -63,6 +68,7 @@ def check_command_line() -> None:
         namespace = parsed[0] if parse_known else parsed
         require_gpu_for_fp16(namespace)
         require_working_launch(namespace)
+        check_options(namespace, BATCHES)
         require_whole_evaluation(namespace)
         require_possible_beam(namespace)
         return parsed
@@ -128,7 +134,26 @@ def check_trainer() -> None:
     @replace(Trainer, "__init__")
     def __init__(original, self, cfg, *args, **kwargs):
         require_gpu_for_fp16(cfg.common)
+        check_options(cfg.dataset, BATCHES)
+        require_fitting_criterion(*args)
         original(self, cfg, *args, **kwargs)
+
+    @replace(AdaptiveLoss, "build_criterion")
+    def build_criterion(original, cfg, task):
+        if str(cfg.ddp_backend) in ("c10d", "pytorch_ddp"):
+            raise UsageError("--criterion adaptive_loss needs --ddp-backend legacy_ddp")
+        return original(cfg, task)
+
+
+def require_fitting_criterion(task: Any, model: Any, criterion: Any = None, *others: Any) -> None:
+    """Raises UsageError if one of model and criterion has an adaptive softmax and the other not."""
+    decoder = getattr(model, "decoder", None)
+    adaptive = getattr(decoder, "adaptive_softmax", None) is not None
+    if adaptive and not isinstance(criterion, AdaptiveLoss):
+        raise UsageError("a model with --adaptive-cutoff is trained by --criterion adaptive_loss")
+    if not adaptive and isinstance(criterion, AdaptiveLoss):
+        raise UsageError("--criterion adaptive_loss needs a model with an adaptive softmax: give "
+                         "--adaptive-cutoff, or another criterion")
 
 
 def check_model_options() -> None:
