@@ -106,9 +106,11 @@ def test_overwritten_bytes_are_found_or_harmless(seed, tmp_path):
         assert all(torch.equal(model[name], GOOD["model"][name]) for name in model)
 
 
-def test_a_checkpoint_without_options(tmp_path):
+@pytest.mark.parametrize("options", [
+    {}, {"cfg": None, "args": None}, {"cfg": {}}, {"cfg": {"model": {}}}, {"cfg": "text"}])
+def test_a_checkpoint_without_options(options, tmp_path):
     path = tmp_path / "checkpoint1.pt"
-    torch.save({"model": GOOD["model"]}, path)
+    torch.save({"model": GOOD["model"], **options}, path)
     with pytest.raises(UsageError, match="lacks the options"):
         checkpoint_utils.load_checkpoint_to_cpu(str(path))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
@@ -89,17 +89,16 @@ def check_checkpoints() -> None:
 
     @replace(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(original, path, *args, **kwargs):
-        state = read_checkpoint(PathManager.get_local_path(path))
-        if state.get("cfg") is None and state.get("args") is None:
-            raise UsageError(f"{path} lacks the options of its model (cfg, args): it is not a "
-                             "checkpoint that fairseq wrote")
+        _require_options(read_checkpoint(PathManager.get_local_path(path)), path)
         try:
             return original(path, *args, **kwargs)
+        except (OSError, UsageError):
+            raise
         except RuntimeError as error:  # of a check sum
             raise UsageError(damaged(path)) from error
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{path} is not a checkpoint that fairseq wrote: "
-                             f"{type(error).__name__}: {error}") from error
+        except Exception as error:  # contents that are not where fairseq puts them
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UsageError(f"{path} is not a checkpoint that fairseq wrote: {reason}") from error
 
     @replace(checkpoint_utils, "load_model_ensemble_and_task")
     def load_model_ensemble_and_task(original, filenames, *args, **kwargs):
@@ -116,6 +115,15 @@ def check_checkpoints() -> None:
             return original(self, state_dict, *args, **kwargs)
         except RuntimeError as error:
             raise UsageError(_describe_misfit(self, state_dict)) from error
+
+
+def _require_options(state: dict[str, Any], path: str) -> None:
+    """Raises UsageError for a checkpoint that does not say what model and task it is of."""
+    cfg = state.get("cfg")
+    if cfg is None and state.get("args") is None or cfg is not None and not (
+            isinstance(cfg, Mapping) and {"model", "task"} <= cfg.keys()):
+        raise UsageError(f"{path} lacks the options of its model and task (cfg, args): it is not a "
+                         "checkpoint that fairseq wrote")
 
 
 def write_whole_files() -> None:
