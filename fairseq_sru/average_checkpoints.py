@@ -13,7 +13,7 @@ import torch
 from fairseq_sru import repairs
 from fairseq_sru.checkpoints import read_checkpoint
 from fairseq_sru.errors import UsageError
-from fairseq_sru.files import whole
+from fairseq_sru.files import save_tensors
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     paths = find_checkpoints(args.inputs, args.num_epoch_checkpoints, args.num_update_checkpoints)
     if any(Path(path).resolve() == Path(args.output).resolve() for path in paths):
         raise UsageError(f"--output {args.output} is one of the checkpoints to average")
-    save(average(paths), args.output)
+    save_tensors(average(paths), Path(args.output))
     print(f"{args.output}: mean of {', '.join(paths)}")
 
 
@@ -77,7 +77,7 @@ def average(paths: list[str]) -> dict[str, Any]:
     Raises:
         UsageError: a checkpoint is missing or damaged, or they are not of one model.
     """
-    result = read_checkpoint(paths[0])
+    result = read_checkpoint(paths[0], check_sums=True)
     result.pop("last_optimizer_state", None)
     first = result["model"]
     sums = {
@@ -86,7 +86,7 @@ def average(paths: list[str]) -> dict[str, Any]:
         if value.is_floating_point()
     }
     for path in paths[1:]:
-        model = read_checkpoint(path)["model"]
+        model = read_checkpoint(path, check_sums=True)["model"]
         for name in sorted(first.keys() | model.keys()):
             shapes = [tuple(m[name].shape) if name in m else "missing" for m in (first, model)]
             if shapes[0] != shapes[1]:
@@ -99,12 +99,6 @@ def average(paths: list[str]) -> dict[str, Any]:
         for name, value in first.items()
     }
     return result
-
-
-def save(state: dict[str, Any], path: str) -> None:
-    """Write the whole file, then give it its name: ``path`` is never half a checkpoint."""
-    with whole(Path(path)) as partial:
-        torch.save(state, partial)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Iterator
+from typing import Any, BinaryIO, Iterator
+
+import torch
 
 from fairseq_sru.errors import UsageError
 
@@ -25,9 +28,35 @@ def whole(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+        _remove(partial)
+        raise UsageError(f"cannot write {path}: {error.strerror or error}"
+                         f"{_room(error, path.parent)}") from error
     finally:
         _remove(partial)
+
+
+def save_tensors(state: Any, path: Path) -> None:
+    """torch.save to a file that is whole or not there, see :func:`whole`.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    with whole(path) as partial:
+        try:
+            with open(partial, "wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:  # of torch's writer, which hides the system's
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def _room(error: OSError, folder: Path) -> str:
+    """How much a full disk has left, without what could not be written."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    return (f" ({shutil.disk_usage(folder).free / 1e6:.1f} MB are free in {folder}): free some and "
+            "run the command again")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fairseq_sru.ops.attention import additive
+from fairseq_sru.ranges import check_ranges
 
 
 class Slots:
@@ -79,8 +80,9 @@ class DecodingState:
                 before the first one of the target; older ones are forgotten. None: all.
 
         Raises:
-            ValueError: ``rows`` is not a multiple of N.
+            ValueError: ``rows`` is not a multiple of N, or ``window`` negative.
         """
+        check_ranges(window=window)
         sentences, length = source_mask.shape
         if rows % sentences:
             raise ValueError(f"{rows} hypotheses cannot be shared out among {sentences} sentences")
@@ -217,11 +219,15 @@ class StreamMemory:
         train_context: how many layer inputs of earlier segments training keeps.
         eval_context: how many tokens before itself a token sees in evaluation.
         before, after: the state before and after the batch, None at the start of the streams.
+
+    Raises:
+        ValueError: a negative context.
     """
 
     def __init__(
         self, train_context: int, eval_context: int, state: StreamState | None = None
     ) -> None:
+        check_ranges(train_context=train_context, eval_context=eval_context)
         self.train_context = train_context
         self.eval_context = eval_context
         self.before = self.after = state

@@ -153,7 +153,7 @@ def test_the_qrnn_preset_reads_no_cell():
 
 
 def test_impossible_options_are_refused():
-    with pytest.raises(ValueError, match="num_layers must be at least 1"):
+    with pytest.raises(ValueError, match="layers must be a whole number, at least 1"):
         build(layers=0)
     with pytest.raises(ValueError, match="pooling must be"):
         logits(build(pooling="first"), torch.tensor([[5]]))

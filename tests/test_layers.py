@@ -12,18 +12,20 @@ import fairseq_sru
 PACKAGE = Path(fairseq_sru.__file__).parent
 # From below. fairseq_sru/__init__.py, which registers by importing, stands outside.
 FLOORS = [
+    {"ranges"},
     {"ops"},
     {"state"},
     {"modules"},
     {"checkpoints", "errors", "files", "word_vectors"},
     {"inference"},
+    {"options"},
     {"registry", "repairs"},
     {"criterions", "models", "optim", "tasks"},
     {"convert"},
     {"__main__", "average_checkpoints", "classify", "export", "score", "translate"},
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
-WITHOUT_FAIRSEQ = {"ops", "modules", "state", "inference"}
+WITHOUT_FAIRSEQ = {"ranges", "ops", "modules", "state", "inference"}
 READS_FAIRSEQ = "fairseq_sru.inference.from_fairseq"
 
 

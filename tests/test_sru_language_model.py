@@ -261,8 +261,8 @@ def test_without_v_and_with_highway_it_is_qrnn_of_width_one():
 
 @pytest.mark.parametrize("options, message", [
     (dict(proj_size=32), "between 0 and --hidden-size"),
-    (dict(proj_size=0), "between 0 and --hidden-size"),
-    (dict(layers=0), "num_layers must be at least 1"),
+    (dict(proj_size=0), "--proj-size must be a whole number, at least 1"),
+    (dict(layers=0), "layers must be a whole number, at least 1"),
     (dict(adaptive_cutoff="10", share_decoder_input_output_embed=True), "leave out"),
     (dict(tie_adaptive_proj=True), "needs --adaptive-cutoff"),
 ])

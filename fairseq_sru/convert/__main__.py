@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from fairseq_sru.convert.layout import ConversionError
 from fairseq_sru.convert.recorded import check_folder
+from fairseq_sru.errors import one_line
 
 
 def main() -> int:
@@ -61,7 +61,5 @@ def _check(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line():
         sys.exit(main())
-    except (ConversionError, OSError) as error:
-        sys.exit(f"error: {error}")

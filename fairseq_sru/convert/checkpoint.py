@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
-import torch
 from fairseq import options
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import FairseqLanguageModel
 from omegaconf import OmegaConf
 
-from fairseq_sru.checkpoints import read_checkpoint
+from fairseq_sru.checkpoints import read_checkpoint, read_tensors, require_tensors
 from fairseq_sru.convert.language_model import (
     Vocabulary,
     from_reference,
@@ -21,6 +21,8 @@ from fairseq_sru.convert.language_model import (
     to_reference,
 )
 from fairseq_sru.convert.layout import ConversionError
+from fairseq_sru.errors import UsageError
+from fairseq_sru.files import save_tensors, whole
 from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
 from fairseq_sru.models.lm_config import LMConfig, SRULMConfig, SRUppLMConfig
 from fairseq_sru.tasks import StreamLanguageModelingTask
@@ -41,15 +43,17 @@ def import_model(source: Path, target: Path, words: list[str], num_heads: int = 
     Raises:
         ConversionError: the state dict is of something else.
     """
-    state = torch.load(source, map_location="cpu", weights_only=True)
+    state = read_tensors(str(source), check_sums=True)
+    require_tensors(state, source)
     vocabulary = Vocabulary.read(words)
-    if {"rnn.rnn_lst.0.transform_module.weight", "rnn.rnn_lst.0.transform_module.0.weight"} & set(
-            state):
-        model, cfg = sru_from_reference(state, vocabulary)
-    else:
-        model, cfg = from_reference(state, vocabulary, num_heads)
-    target.mkdir(parents=True, exist_ok=True)
-    vocabulary.dictionary.save(str(target / "dict.txt"))
+    sru = {"rnn.rnn_lst.0.transform_module.weight", "rnn.rnn_lst.0.transform_module.0.weight"}
+    with _of_another_kind(source):
+        if sru & set(state):
+            model, cfg = sru_from_reference(state, vocabulary)
+        else:
+            model, cfg = from_reference(state, vocabulary, num_heads)
+    with whole(target / "dict.txt") as partial:
+        vocabulary.dictionary.save(str(partial))
     _save(target / "checkpoint.pt", model, cfg, vocabulary.dictionary)
 
 
@@ -69,21 +73,36 @@ def export_model(
     state = read_checkpoint(str(source))
     own = Dictionary.load(str(dictionary))
     vocabulary = Vocabulary.whole(own) if words is None else Vocabulary.read(words, own)
-    options = {} if state.get("cfg") is None else state["cfg"]["model"]
-    name = next((name for name in MODELS if str(options.get("_name")).startswith(name)), None)
+    with _of_another_kind(source):
+        options = {} if state.get("cfg") is None else state["cfg"]["model"]
+        name = next((name for name in MODELS if str(options.get("_name")).startswith(name)), None)
     if name is None:
         raise ConversionError(f"{source} is not of an srupp_lm or sru_lm model")
     kind, config = MODELS[name]
     known = {field.name for field in fields(config)}
-    cfg = config(**{name: value for name, value in options.items() if name in known})
-    task = StreamLanguageModelingTask(OmegaConf.create(state["cfg"]["task"]), own)
-    task.load_state_dict(state.get("task_state", {}))
-    model = kind.build_model(cfg, task)
-    model.to(next(iter(state["model"].values())).dtype)
-    model.load_state_dict(state["model"], strict=True)
-    torch.save(to_reference(model, vocabulary), target)
+    with _of_another_kind(source):
+        cfg = config(**{name: value for name, value in options.items() if name in known})
+        task = StreamLanguageModelingTask(OmegaConf.create(state["cfg"]["task"]), own)
+        task.load_state_dict(state.get("task_state", {}))
+        model = kind.build_model(cfg, task)
+        model.to(next(iter(state["model"].values())).dtype)
+        model.load_state_dict(state["model"], strict=True)
+    save_tensors(to_reference(model, vocabulary), target)
     names = [own[row] for row in vocabulary.rows.tolist()] if words is None else words
-    Path(f"{target}.words").write_text("\n".join(names) + "\n", encoding="utf-8")
+    with whole(Path(f"{target}.words")) as partial:
+        partial.write_text("\n".join(names) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _of_another_kind(source: Path) -> Iterator[None]:
+    """Whatever goes wrong with the names and shapes of a file is a ConversionError."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise ConversionError(f"{source} is not a model of the kind expected: "
+                              f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
 
 def _save(
@@ -100,7 +119,7 @@ def _save(
     container: Any = OmegaConf.to_container(full, resolve=True, enum_to_str=True)
     own = {field.name: getattr(cfg, field.name) for field in fields(cfg)}
     container["model"].update(own, _name=name, layer_norm=str(cfg.layer_norm))
-    torch.save({
+    save_tensors({
         "args": None,
         "cfg": container,
         "model": model.state_dict(),

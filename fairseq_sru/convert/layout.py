@@ -12,11 +12,12 @@ from typing import Callable, Iterator, Mapping, NamedTuple
 import torch
 from torch import Tensor
 
+from fairseq_sru.errors import UsageError
 from fairseq_sru.modules import SRU, SRULayer, SRUpp, SRUppLayer
 from fairseq_sru.modules.recurrence import Recurrence
 
 
-class ConversionError(ValueError):
+class ConversionError(UsageError):
     """A state dict that does not fit; the message lists everything that is wrong with it."""
 
 

@@ -3,7 +3,6 @@
 For any fairseq translation model. Validation is label smoothed cross entropy.
 """
 
-import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Tuple
@@ -19,6 +18,7 @@ from fairseq.logging import metrics
 from torch import Tensor, nn
 
 from fairseq_sru.errors import UsageError
+from fairseq_sru.options import check_config
 
 
 @dataclass
@@ -41,9 +41,12 @@ class SimCutConfig(LabelSmoothedCrossEntropyCriterionConfig):
 class _ConsistencyCriterion(LabelSmoothedCrossEntropyCriterion):
     """Cross entropy plus weighted divergence of two readings of a batch."""
 
+    config: type  # the dataclass of its options
+
     def __init__(
         self, task: Any, cfg: LabelSmoothedCrossEntropyCriterionConfig, weight: float
     ) -> None:
+        check_config(cfg, type(self).config)
         super().__init__(
             task,
             sentence_avg=cfg.sentence_avg,
@@ -51,8 +54,6 @@ class _ConsistencyCriterion(LabelSmoothedCrossEntropyCriterion):
             ignore_prefix_size=cfg.ignore_prefix_size,
             report_accuracy=cfg.report_accuracy,
         )
-        if not 0 <= weight < math.inf:
-            raise UsageError(f"the weight of the divergence must be at least 0, got {weight}")
         self.weight = weight
 
     def forward(
@@ -122,8 +123,10 @@ class RDropCriterion(_ConsistencyCriterion):
     Source: Liang et al. (2021), R-Drop, equations 1 to 3.
 
     Raises:
-        UsageError: a negative weight.
+        UsageError: an impossible option.
     """
+
+    config = RDropConfig
 
     def __init__(self, task: Any, cfg: RDropConfig) -> None:
         super().__init__(task, cfg, cfg.r_drop_weight)
@@ -144,15 +147,13 @@ class SimCutCriterion(_ConsistencyCriterion):
     Source: Gao et al. (2022), Bi-SimCut, section 3.
 
     Raises:
-        UsageError: a negative weight, a probability outside [0, 1), a model whose embeddings
-            cannot be found.
+        UsageError: an impossible option, a model whose embeddings cannot be found.
     """
+
+    config = SimCutConfig
 
     def __init__(self, task: Any, cfg: SimCutConfig) -> None:
         super().__init__(task, cfg, cfg.simcut_weight)
-        if not 0 <= cfg.simcut_probability < 1:
-            raise UsageError("--simcut-probability must be at least 0 and below 1, got "
-                             f"{cfg.simcut_probability}")
         self.probability = cfg.simcut_probability
 
     def read_again(self, model: nn.Module, sample: Dict[str, Any]) -> Tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Sequence
@@ -13,6 +12,7 @@ from torch import Tensor
 from fairseq_sru.inference.encoder import Encoder
 from fairseq_sru.inference.weights import ModelWeights
 from fairseq_sru.ops.extension import COMPILED
+from fairseq_sru.ranges import RANGES, check_ranges
 
 _ENCODER_TOKENS = 384  # encoded together: more of them leave the caches
 
@@ -66,24 +66,9 @@ class GenerationOptions:
 
     def __post_init__(self) -> None:
         """Raises ValueError for an impossible value, NaN among them."""
-        top_k, top_p = self.sampling_topk, self.sampling_topp
-        for name, possible, wanted in (
-            ("beam", self.beam >= 1, "at least 1"),
-            ("nbest", 1 <= self.nbest <= self.beam, f"from 1 to the beam, {self.beam}"),
-            ("max_len_a", 0 <= self.max_len_a < math.inf, "0 or more"),
-            ("max_len_b", self.max_len_b >= 0, "0 or more"),
-            ("max_len", self.max_len is None or self.max_len >= 1, "at least 1"),
-            ("min_len", self.min_len >= 0, "0 or more"),
-            ("lenpen", math.isfinite(self.lenpen), "a number"),
-            ("unkpen", math.isfinite(self.unkpen), "a number"),
-            ("temperature", 0 < self.temperature < math.inf, "above 0"),
-            ("no_repeat_ngram_size", self.no_repeat_ngram_size >= 0, "0 or more"),
-            ("sampling_topk", top_k is None or top_k >= 1, "at least 1"),
-            ("sampling_topp", top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
-            ("max_rows", self.max_rows >= 1, "at least 1"),
-        ):
-            if not possible:
-                raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)}")
+        check_ranges(**{name: value for name, value in vars(self).items() if name in RANGES})
+        if self.nbest > self.beam:
+            raise ValueError(f"nbest must be from 1 to the beam, {self.beam}, got {self.nbest}")
 
     def longest(self, source: int) -> int:
         """Most tokens of a hypothesis, without the end, for ``source`` tokens."""

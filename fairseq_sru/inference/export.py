@@ -62,7 +62,10 @@ def _write(package: Package, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     # safetensors refuses tensors that share memory, such as one embedding of both sides
     tensors = {name: tensor.clone() for name, tensor in package.weights.tensors.items()}
-    save_file(tensors, str(folder / "model.safetensors"))
+    try:
+        save_file(tensors, str(folder / "model.safetensors"))
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     package.target.save(folder / "target.txt")
     if package.source is not None:
         package.source.save(folder / "source.txt")

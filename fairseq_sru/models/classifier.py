@@ -21,6 +21,7 @@ from fairseq_sru.models.embedding import build_embedding, load_vectors
 from fairseq_sru.models.stack import build_srupp, layer_options
 from fairseq_sru.modules import SRU, pool
 from fairseq_sru.ops import Linear, dropout
+from fairseq_sru.options import check_config
 from fairseq_sru.registry import register_model, register_presets
 
 
@@ -98,6 +99,7 @@ class SRUClassifier(SentenceClassifier):
         Raises:
             ValueError: impossible sizes or options, or a malformed --embed-path.
         """
+        check_config(cfg, SRUClassifierConfig)
         stack = SRU(cfg.embed_dim, cfg.hidden_size, cfg.layers, bidirectional=cfg.bidirectional,
                     **layer_options(cfg, SRULayerConfig))
         return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))
@@ -114,6 +116,7 @@ class SRUppClassifier(SentenceClassifier):
         Raises:
             ValueError: impossible sizes or options, or a malformed --embed-path.
         """
+        check_config(cfg, SRUppClassifierConfig)
         stack = build_srupp(
             cfg, cfg.embed_dim, cfg.layers, cfg.attention, bidirectional=cfg.bidirectional)
         return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))

@@ -19,6 +19,8 @@ from fairseq_sru.word_vectors import read_vectors
 
 logger = logging.getLogger(__name__)
 
+MOST_CHANNELS = 2**20  # of an embedding
+
 
 def draw_embedding(weight: Tensor, embed_dim: int) -> None:
     """Start values of an embedding, or of an output: U(-sqrt(3 / embed_dim), sqrt(3 / embed_dim)),
@@ -64,7 +66,8 @@ def build_adaptive_input(
         cutoff: numbers of the most frequent words, "19997,39997,199997".
 
     Raises:
-        ValueError: the numbers do not rise, or reach beyond the vocabulary.
+        ValueError: the numbers do not rise, or reach beyond the vocabulary; a band is left
+            without any channel.
     """
     try:
         numbers = [int(number) for number in cutoff.split(",")]
@@ -73,6 +76,12 @@ def build_adaptive_input(
     if not numbers or numbers != sorted({n for n in numbers if 0 < n < vocabulary}):
         raise ValueError(f"--adaptive-cutoff must be rising numbers below the {vocabulary} types "
                          f"of the dictionary, such as 2000,10000; got {cutoff!r}")
+    channels = float(embed_dim)
+    for _ in numbers:
+        channels /= factor
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise ValueError(f"--adaptive-factor {factor} makes embeddings of {embed_dim} into ones of "
+                         f"{channels:g} in the last of {len(numbers) + 1} bands")
     module = AdaptiveInput(vocabulary, padding_idx, embed_dim, factor, hidden_size, numbers)
     for embedding, _ in module.embeddings:
         draw_embedding(embedding.weight, embedding.embedding_dim)

@@ -9,6 +9,7 @@ from fairseq.models import FairseqLanguageModel
 from fairseq_sru.models.lm_config import SRU_PRESETS, SRUPP_PRESETS, SRULMConfig, SRUppLMConfig
 from fairseq_sru.models.lm_decoder import LMDecoder
 from fairseq_sru.models.stack import build_sru_lm, build_srupp_lm
+from fairseq_sru.options import check_config
 from fairseq_sru.registry import register_model, register_presets
 
 
@@ -26,6 +27,7 @@ class SRUppLanguageModel(FairseqLanguageModel):
         Raises:
             ValueError: impossible sizes or options.
         """
+        check_config(cfg, SRUppLMConfig)
         return cls(LMDecoder(
             cfg, task.target_dictionary, build_srupp_lm,
             generation_context=cfg.generation_context))
@@ -47,6 +49,7 @@ class SRULanguageModel(FairseqLanguageModel):
         Raises:
             ValueError: impossible sizes or options.
         """
+        check_config(cfg, SRULMConfig)
         return cls(LMDecoder(
             cfg, task.target_dictionary, build_sru_lm, narrow_features=False))
 

@@ -30,6 +30,7 @@ from fairseq.modules.transformer_layer import (
 from torch import Tensor, nn
 
 from fairseq_sru.modules import SRULayer
+from fairseq_sru.options import check_options
 from fairseq_sru.registry import Preset, fill_in, register_architecture, register_model
 
 
@@ -189,9 +190,11 @@ class TransformerSRUModel(TransformerModel):
         """Build from options and the task's dictionaries.
 
         Raises:
-            ValueError: an embedding is to be shared between two dictionaries or two sizes.
+            ValueError: an embedding is to be shared between two dictionaries or two sizes, or an
+                option has an impossible value.
         """
         fill_in(DEFAULTS)(args)
+        check_options(args, CHECKED)
         model = super().build_model(args, task)
         if args.share_input_embeddings:
             if task.source_dictionary != task.target_dictionary:
@@ -219,6 +222,12 @@ class TransformerSRUModel(TransformerModel):
             no_encoder_attn=args.no_cross_attention)
 
 
+#: options that have a range, fairseq's among them
+CHECKED = (
+    "sru_dropout", "dropout", "attention_dropout", "activation_dropout", "encoder_layers",
+    "decoder_layers", "encoder_embed_dim", "decoder_embed_dim", "encoder_ffn_embed_dim",
+    "decoder_ffn_embed_dim", "encoder_attention_heads", "decoder_attention_heads",
+)
 DEFAULTS: dict[str, Any] = dict(
     sru_dropout=0.1, sru_bidirectional_encoder=False, share_input_embeddings=False)
 

@@ -10,6 +10,7 @@ from fairseq_sru.models.config import PRESETS, SRUppConfig
 from fairseq_sru.models.decoder import SRUppDecoder
 from fairseq_sru.models.embedding import build_embedding
 from fairseq_sru.models.encoder import SRUppEncoder
+from fairseq_sru.options import check_config
 from fairseq_sru.registry import register_model, register_presets
 
 
@@ -24,6 +25,7 @@ class SRUppModel(FairseqEncoderDecoderModel):
         Raises:
             ValueError: --share-all-embeddings with two dictionaries, or impossible sizes.
         """
+        check_config(cfg, SRUppConfig)
         source, target = task.source_dictionary, task.target_dictionary
         if cfg.share_all_embeddings and source != target:
             raise ValueError("--share-all-embeddings needs one dictionary for both languages: "

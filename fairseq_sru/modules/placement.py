@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Sequence
 
 
@@ -18,6 +19,8 @@ def attention_layers(spec: str | Sequence[int], num_layers: int) -> set[int]:
     layers = range(1, num_layers + 1)
     try:
         if not isinstance(spec, str):
+            if not all(isinstance(i, Integral) and not isinstance(i, bool) for i in spec):
+                raise ValueError
             chosen = {int(i) for i in spec}
         elif spec in ("all", "none"):
             chosen = set(layers) if spec == "all" else set()

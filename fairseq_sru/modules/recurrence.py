@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_sru.ops import dropout, recurrence, recurrence_tanh
+from fairseq_sru.ranges import check_ranges
 
 
 class Recurrence(nn.Module):
@@ -23,6 +24,9 @@ class Recurrence(nn.Module):
         rescale: multiply x by sqrt(1 + 2 exp(highway_bias)), SRU paper section 3.2.
         weight_c: gates read c[t-1] (``v * c``, SRU paper section 2.1).
         tanh: h reads tanh(c), see :func:`fairseq_sru.ops.recurrence_tanh`.
+
+    Raises:
+        ValueError: impossible sizes or options.
     """
 
     def __init__(
@@ -39,6 +43,9 @@ class Recurrence(nn.Module):
         tanh: bool = False,
     ) -> None:
         super().__init__()
+        check_ranges(
+            input_size=input_size, output_size=output_size, dropout=dropout,
+            highway_bias=highway_bias)
         self.output_size = output_size
         self.bidirectional = bidirectional
         self.dropout = dropout

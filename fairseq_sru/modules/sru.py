@@ -11,6 +11,7 @@ from fairseq_sru.modules.norm import layer_norms, post_norm
 from fairseq_sru.modules.recurrence import Recurrence
 from fairseq_sru.modules.stack import Stack
 from fairseq_sru.ops import Linear
+from fairseq_sru.ranges import check_ranges
 
 
 class SRULayer(nn.Module):
@@ -20,6 +21,9 @@ class SRULayer(nn.Module):
         hidden_size: d, per direction. The output has size D = d or 2 d.
         layer_norm: None, "pre" (of what W reads) or "post" (of h).
         recurrence: options of :class:`Recurrence`.
+
+    Raises:
+        ValueError: impossible sizes or options.
     """
 
     attends = False
@@ -36,6 +40,7 @@ class SRULayer(nn.Module):
         **recurrence: Any,
     ) -> None:
         super().__init__()
+        check_ranges(hidden_size=hidden_size, proj_size=proj_size or None)
         output_size = hidden_size * (2 if bidirectional else 1)
         self.recurrence = Recurrence(
             input_size, output_size, bidirectional=bidirectional, rescale=rescale, **recurrence)
@@ -89,6 +94,7 @@ class SRU(Stack):
         dropout: float = 0.0,
         **options: Any,
     ) -> None:
+        check_ranges(num_layers=num_layers)
         proj_sizes = proj_size if isinstance(proj_size, Sequence) else [proj_size] * num_layers
         if len(proj_sizes) != num_layers:
             raise ValueError(f"proj_size must be one size or {num_layers}, got {proj_size}")

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from fairseq_sru.modules.norm import layer_norms, post_norm
 from fairseq_sru.modules.placement import attention_layers
 from fairseq_sru.modules.recurrence import Recurrence
-from fairseq_sru.modules.stack import Stack, check_sizes
+from fairseq_sru.modules.stack import Stack
 from fairseq_sru.ops import Linear, dropout, step_attention
 from fairseq_sru.ops import attention as attend
 from fairseq_sru.ops.varlen import Packing
+from fairseq_sru.ranges import check_ranges
 from fairseq_sru.state import Slots
 
 
@@ -41,6 +42,9 @@ class SRUppLayer(nn.Module):
         layer_norm: None, "pre" (of X and the context) or "post" (of h).
         recurrence: options of :class:`fairseq_sru.modules.recurrence.Recurrence`.
 
+    Raises:
+        ValueError: impossible sizes or options.
+
     Source: SRU++ paper section 3.
     """
 
@@ -66,7 +70,10 @@ class SRUppLayer(nn.Module):
         **recurrence: Any,
     ) -> None:
         super().__init__()
-        check_sizes(proj_size=proj_size, num_heads=num_heads)
+        check_ranges(
+            hidden_size=hidden_size, proj_size=proj_size, num_heads=num_heads,
+            alpha_init=alpha_init, dropout=dropout, recurrence_dropout=recurrence_dropout,
+            attention_dropout=attention_dropout)
         if proj_size % num_heads:
             raise ValueError(f"num_heads ({num_heads}) does not divide proj_size ({proj_size})")
         output_size = hidden_size * (2 if bidirectional else 1)
@@ -209,6 +216,7 @@ class SRUpp(Stack):
         dropout: float = 0.0,
         **options: Any,
     ) -> None:
+        check_ranges(num_layers=num_layers)
         attending = attention_layers(attention, num_layers)
 
         def build_layer(i: int, size: int, **layer: Any) -> SRUppLayer:

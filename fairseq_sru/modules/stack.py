@@ -6,10 +6,12 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_sru.ops import Linear
 from fairseq_sru.ops.attention import Reach, additive, attention_reach
+from fairseq_sru.ranges import check_ranges
 from fairseq_sru.state import DecodingState
 
 
@@ -20,6 +22,10 @@ class StackOutput(NamedTuple):
     c: Tensor  # (layers, B, D)
     inputs: list[Tensor]  # the input of each layer, (L, B, input size): the next segment's memory
     weights: list[Tensor | None]  # (B, H, L, S + L) of each layer, None unless asked for
+
+
+# for torch.export.save and load
+_register_namedtuple(StackOutput, serialized_type_name="fairseq_sru.StackOutput")
 
 
 class Stack(nn.Module):
@@ -56,7 +62,7 @@ class Stack(nn.Module):
         **layer: Any,
     ) -> None:
         super().__init__()
-        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_ranges(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         self.input_size = input_size
         self.output_size = hidden_size * (2 if bidirectional else 1)
         self.checkpoint_activations = checkpoint_activations
@@ -151,7 +157,7 @@ class Stack(nn.Module):
             window: see :func:`fairseq_sru.ops.attention_mask`; tokens out of reach are forgotten.
 
         Raises:
-            ValueError: ``rows`` is not a multiple of N.
+            ValueError: ``rows`` is not a multiple of N, or ``window`` negative.
         """
         weight = self.layers[0].out_proj.weight
         caches = [layer.start(rows, context) if layer.attends else None for layer in self.layers]
@@ -206,13 +212,6 @@ class Stack(nn.Module):
             raise ValueError(f"context must have one tensor for each of the {len(self.layers)} "
                              f"layers, got {len(context)}")
         return context
-
-
-def check_sizes(**sizes: int) -> None:
-    """Raises ValueError for a size below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
 
 
 def check_input(

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
+from fairseq_sru.ops.derivatives import transformed
 from fairseq_sru.ops.dropout import dropout as apply_dropout
 from fairseq_sru.ops.varlen import Packing, suits_varlen, varlen_attention
+from fairseq_sru.ranges import check_ranges
 
 
 class Reach(NamedTuple):
@@ -36,13 +38,15 @@ def attention(
 
     By PyTorch's fused kernel, or by two products and a softmax where that is faster or the weights
     are wanted: see :func:`is_fused`. With ``packing`` by the kernel for sentences of different
-    lengths.
+    lengths. PyTorch's fused kernels refuse second derivatives; those that it calls under
+    ``torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`` have them.
 
     Args:
         q: (L, B, C); C is a multiple of ``num_heads``.
         k, v: (S, B, C).
         mask: broadcastable to (B, H, L, S). Bool, True = takes part, or float, added to the
-            scores. A query for which nothing takes part gets a finite result.
+            scores; what is below half the lowest number takes no part. A query for which nothing
+            takes part gets zeros, of which no gradient comes.
         dropout: probability, applied to the weights.
         need_weights: also return the weights (before dropout).
         causal: instead of a mask: none attends to what comes after itself, the queries being the
@@ -53,29 +57,37 @@ def attention(
     Returns:
         output (L, B, C), weights (B, H, L, S) or None.
 
+    Raises:
+        ValueError: ``num_heads`` does not divide C, or the mask has another type.
+
     Source: SRU++ paper section 3.
     """
+    if num_heads < 1 or q.size(-1) % num_heads:
+        raise ValueError(f"num_heads must divide {q.size(-1)} channels, got {num_heads}")
     if packing is not None:
         return varlen_attention(q, k, v, *packing, num_heads, causal), None
+    blind = None
+    if mask is not None:
+        mask, blind = _bounded(mask, q.dtype)
     query, key, value = (split_heads(t, num_heads) for t in (q, k, v))
     length, positions = q.size(0), k.size(0)
     if is_fused(q, query.size(-1), dropout, need_weights):
-        square = causal and length == positions
+        square = causal and bool(length == positions)  # symbols in torch.export
         if causal and not square:
             mask = causal_lower_right(length, positions)
-        elif mask is not None and mask.dtype == torch.bool:
-            mask = additive(mask, q.dtype)
         out = F.scaled_dot_product_attention(
             query, key, value, mask, dropout_p=dropout, is_causal=square)
-        return merge_heads(out), None
+        return merge_heads(out if blind is None else out.masked_fill(blind, 0)), None
     if causal:
-        mask = attention_mask(length, None, positions - length, None, True, device=q.device)
-    if mask is not None and mask.dtype == torch.bool:
-        mask = additive(mask, q.dtype)
+        seen = attention_mask(length, None, positions - length, None, True, device=q.device)
+        assert seen is not None
+        mask = additive(seen, q.dtype)
     scores = (query * query.size(-1) ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
         scores = scores + mask
     weights = scores.softmax(-1)
+    if blind is not None:
+        weights = weights.masked_fill(blind, 0)
     out = apply_dropout(weights, dropout) @ value
     return merge_heads(out), weights if need_weights else None
 
@@ -104,9 +116,9 @@ def attention_reach(
         dropout: of the weights. need_weights: whether they are wanted.
 
     Raises:
-        ValueError: ``window`` without ``causal``.
+        ValueError: ``window`` without ``causal``, or negative.
     """
-    length = len(x)
+    length = x.size(0)  # len would fix the length in torch.export
     if window is None and mask is None:
         if pad is None and context_pad is None:
             # On the CPU no kernel is causal after a context.
@@ -151,10 +163,11 @@ def attention_mask(
         bool (B or 1, 1, L or 1, S + L), or None if everything takes part.
 
     Raises:
-        ValueError: ``window`` without ``causal``.
+        ValueError: ``window`` without ``causal``, or negative.
     """
     if window is not None and not causal:
         raise ValueError("window needs causal")
+    check_ranges(window=window)
     if pad is None and context_pad is None and not causal:
         return None
     real = None
@@ -194,6 +207,9 @@ def fill_padding(
     """context_pad (S, B) and pad (L, B), all False for the one that is None; not both are."""
     known = context_pad if pad is None else pad
     assert known is not None
+    for tensor in (pad, context_pad):
+        if tensor is not None and tensor.dtype != torch.bool:
+            raise ValueError(f"padding must be bool (True = padding), got {tensor.dtype}")
     batch = known.size(1)
     return (
         known.new_zeros(context_length, batch) if context_pad is None else context_pad,
@@ -202,10 +218,25 @@ def fill_padding(
 
 
 def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where ``mask`` is True, else the lowest number: its softmax weight is exactly 0, yet a
+    """0 where ``mask`` is True, else half the lowest number: its softmax weight is exactly 0, yet a
     row without any True stays finite."""
     zero = torch.zeros((), dtype=dtype, device=mask.device)
-    return torch.where(mask, zero, torch.full_like(zero, torch.finfo(dtype).min / 2))
+    return torch.where(mask, zero, torch.full_like(zero, _lowest(dtype)))
+
+
+def _lowest(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).min / 2
+
+
+def _bounded(mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The mask as finite numbers to add, and (B, H, L, 1) True for the rows that see nothing: their
+    softmax is that of a row which sees everything."""
+    if mask.dtype == torch.bool:
+        return additive(mask, dtype), ~mask.any(-1, keepdim=True)
+    if not mask.is_floating_point():
+        raise ValueError(f"mask must be bool (True = takes part) or float, got {mask.dtype}")
+    mask = mask.clamp(min=_lowest(mask.dtype))
+    return mask, ~(mask > _lowest(mask.dtype)).any(-1, keepdim=True)
 
 
 def is_fused(q: Tensor, head_size: int, dropout: float = 0.0, need_weights: bool = False) -> bool:
@@ -213,9 +244,10 @@ def is_fused(q: Tensor, head_size: int, dropout: float = 0.0, need_weights: bool
 
     On the CPU it calls a matrix product per head: 3 to 10 times slower in bfloat16 than batched
     products at the sizes of translation (benchmarks/attention.py), and it has no dropout. On a GPU
-    flash kernels end at heads of 256; for larger ones only a kernel slow in training is left.
+    flash kernels end at heads of 256; for larger ones only a kernel slow in training is left. It
+    has no derivative in forward mode.
     """
-    if need_weights:
+    if need_weights or transformed():
         return False
     if q.device.type == "cpu":
         return dropout == 0.0 and q.dtype != torch.bfloat16

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_sru.ops.derivatives import transformed
 from fairseq_sru.ops.extension import COMPILED
 
 _ONEDNN_ROWS = 4  # below, calling oneDNN costs more than the product
@@ -39,7 +40,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows = x.numel() // x.size(-1)
-    if rows >= _ONEDNN_ROWS and x.dtype == torch.float32 and _onednn_wanted():
+    fits = rows >= _ONEDNN_ROWS and x.dtype == torch.float32 and not transformed()
+    if fits and _onednn_wanted():
         return _OneDNNLinear.apply(x, weight, bias)
     return F.linear(x, weight, bias)
 
@@ -63,6 +65,7 @@ def _plain_mode(x: Tensor) -> bool:
         x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not transformed()
     )
 
 
@@ -78,16 +81,20 @@ class _OneDNNLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
+        ctx.set_materialize_grads(False)
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return None, None, None
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         grad_weight = grad_bias = None
         if needs_weight or needs_bias:
+            rows = x.numel() // x.size(-1)
             grad_weight, grad_bias = _parameter_gradients(
-                grad.flatten(0, -2), x.flatten(0, -2), weight, needs_bias)
+                grad.reshape(rows, -1), x.reshape(rows, -1), weight, needs_bias)
         return _product(grad, weight.t()) if needs_x else None, grad_weight, grad_bias
 
 
@@ -96,7 +103,7 @@ def _parameter_gradients(
 ) -> tuple[Tensor, Tensor | None]:
     """From grad (rows, out) and x (rows, in)."""
     # oneDNN's own has no derivative, and is slower than a product of copies where x is wider
-    if torch.is_grad_enabled() or x.size(1) > grad.size(1):
+    if torch.is_grad_enabled() or transformed() or x.size(1) > grad.size(1):
         return _product(grad.t(), x.t()), grad.sum(0) if needs_bias else None
     grad_weight, grad_bias = torch.ops.aten.mkldnn_linear_backward_weights(
         grad.to_mkldnn(), x.to_mkldnn(), weight, needs_bias)

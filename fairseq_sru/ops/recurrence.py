@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fairseq_sru.ops.extension import COMPILED, STATES_EVERY, warn_uncompiled
+from fairseq_sru.ops import recurrence_autograd  # noqa: F401
+from fairseq_sru.ops.derivatives import transformed, warn_plain_loop
+from fairseq_sru.ops.extension import COMPILED, warn_uncompiled
 from fairseq_sru.ops.reference import recurrence_ref, state_dtype
 
 
@@ -32,6 +34,9 @@ def recurrence(
     The highway input ``s`` is ``scale * x`` if ``x`` is given, ``u[t, 3]`` if u has a fourth
     block, else 0. The state is float32 for float32, bfloat16 and float16, float64 for float64.
 
+    Kernels run it forwards and backwards. Derivatives of other kinds (second order, forward mode,
+    torch.func) are as right, and those of :func:`recurrence_ref`.
+
     Args:
         u: (L, B, k, D), k = 3 or 4: forget, reset, candidate[, highway].
         x: (L, B, D) or None.
@@ -51,10 +56,12 @@ def recurrence(
 
     Source: SRU++ paper eqs. 2-5; SRU paper section 3.2.
     """
+    if isinstance(scale, Tensor):
+        raise ValueError("scale must be a number, not a tensor: it gets no gradient")
     _check(
         u, bidirectional, x=x, weight_c=weight_c, bias=bias, c0=c0, pad=pad, mask_c=mask_c)
-    if not COMPILED:
-        warn_uncompiled()
+    if not COMPILED or transformed():
+        warn_plain_loop() if COMPILED else warn_uncompiled()
         return recurrence_ref(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional)
     dtype = state_dtype(u.dtype)
     tensors = (
@@ -93,52 +100,5 @@ def _check(u: Tensor, bidirectional: bool, **others: Tensor | None) -> None:
             raise ValueError(f"{name} is on {tensor.device}, u on {u.device}")
         if name == "pad" and tensor.dtype != torch.bool:
             raise ValueError(f"pad must be bool (True = padding), got {tensor.dtype}")
-
-
-if COMPILED:
-
-    @torch.library.register_fake("fairseq_sru::recurrence")
-    def _(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional, save_c):
-        length, batch, _, size = u.shape
-        h = u.new_empty(length, batch, size)
-        kept = -(-length // STATES_EVERY) if u.device.type == "cuda" else length
-        c = u.new_empty((kept, batch, size) if save_c else (0,), dtype=state_dtype(u.dtype))
-        return h, c.new_empty(batch, size), c
-
-    @torch.library.register_fake("fairseq_sru::recurrence_backward")
-    def _(grad_h, grad_c_last, u, x, weight_c, bias, c0, pad, mask_c, c, scale, bidirectional):
-        def like(tensor):
-            return torch.empty_like(tensor) if tensor is not None else c.new_empty(0)
-
-        grad_x = torch.empty_like(x) if x is not None else u.new_empty(0)
-        return (torch.empty_like(u), grad_x, like(weight_c), torch.empty_like(bias),
-                torch.empty_like(grad_c_last), like(mask_c))
-
-    def _setup_context(ctx, inputs, output):
-        u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional, save_c = inputs
-        c = output[2]
-        ctx.save_for_backward(u, x, weight_c, bias, c0, pad, mask_c, c)
-        ctx.mark_non_differentiable(c)
-        ctx.scale, ctx.bidirectional, ctx.save_c = scale, bidirectional, save_c
-
-    def _backward(ctx, grad_h, grad_c_last, _):
-        if not ctx.save_c:
-            raise RuntimeError("fairseq_sru::recurrence was called with save_c=False: no backward")
-        u, x, weight_c, bias, c0, pad, mask_c, c = ctx.saved_tensors
-        grads = torch.ops.fairseq_sru.recurrence_backward(
-            grad_h.contiguous(), grad_c_last.contiguous(), u, x, weight_c, bias, c0, pad, mask_c,
-            c, ctx.scale, ctx.bidirectional)
-        grad_u, grad_x, grad_weight_c, grad_bias, grad_c0, grad_mask_c = grads
-        return (
-            grad_u,
-            None if x is None else grad_x,
-            None if weight_c is None else grad_weight_c,
-            grad_bias,
-            None if c0 is None else grad_c0,
-            None,
-            None if mask_c is None else grad_mask_c,
-            None, None, None,
-        )
-
-    torch.library.register_autograd(
-        "fairseq_sru::recurrence", _backward, setup_context=_setup_context)
+        if name != "pad" and not tensor.is_floating_point():
+            raise ValueError(f"{name} must be a floating point tensor, got {tensor.dtype}")

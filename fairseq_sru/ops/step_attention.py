@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fairseq_sru.ops.attention import attention
+from fairseq_sru.ops.derivatives import transformed
 from fairseq_sru.ops.extension import COMPILED, fits_cpu_kernel
 
 
@@ -34,7 +35,7 @@ def step_attention(
 
     Source: SRU++ paper section 3.
     """
-    if not need_weights and _kernel_fits(q):
+    if not need_weights and _kernel_fits(q, keys_values, mask, alpha):
         y = torch.ops.fairseq_sru.step_attention(
             q[0], keys_values, mask.flatten(0, 2), float(alpha), num_heads)
         return y.unsqueeze(0), None
@@ -46,11 +47,12 @@ def step_attention(
     return torch.addcmul(q, a.transpose(0, 1).reshape(q.shape), alpha), weights
 
 
-def _kernel_fits(q: Tensor) -> bool:
+def _kernel_fits(q: Tensor, *others: Tensor) -> bool:
     return (
         fits_cpu_kernel(q)
         and q.is_contiguous()
-        and not (torch.is_grad_enabled() and q.requires_grad)
+        and not transformed()
+        and not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, *others)))
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fairseq_sru.ops.derivatives import transformed
+
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # PyTorch before 2.10
@@ -88,7 +90,8 @@ def suits_varlen(q: Tensor, head_size: int, keys: int, dropout: float, need_weig
     fits = head_size % 8 == 0 and (head_size <= 192 or 224 < head_size <= 256)
     return (
         q.device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and fits
-        and keys >= FEWEST_KEYS and dropout == 0.0 and not need_weights and runs_varlen(q.device))
+        and keys >= FEWEST_KEYS and dropout == 0.0 and not need_weights and not transformed()
+        and runs_varlen(q.device))
 
 
 @lru_cache
@@ -101,17 +104,41 @@ def runs_varlen(device: torch.device) -> bool:
 
 class Reorder(torch.autograd.Function):
     """Rows of x (N, C) in another order; ``inverse`` is the way back, which the gradient takes:
-    a copy, where indexing's own gradient adds up."""
+    a copy, where indexing's own gradient adds up.
+
+    Raises:
+        NotImplementedError: a second derivative is wanted, which the kernel in between has not.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(inverse)
+        ctx.set_materialize_grads(False)
         return x.index_select(0, order)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None]:
+        if grad is None:
+            return None, None, None
         (inverse,) = ctx.saved_tensors
-        return grad.index_select(0, inverse), None, None
+        ordered = grad.index_select(0, inverse)
+        if torch.is_grad_enabled():
+            ordered = _NoDerivative.apply(ordered.detach().requires_grad_())
+        return ordered, None, None
+
+
+class _NoDerivative(torch.autograd.Function):
+    """x itself, which cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise NotImplementedError(
+            "PyTorch's attention of sentences of different lengths has no second derivative: take "
+            "float32, for which a mask is used")
 
 
 def _reorder(x: Tensor, packing: Packing) -> Tensor:

@@ -13,6 +13,8 @@ from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
 from fairseq_sru.errors import UsageError
+from fairseq_sru.options import check_config
+from fairseq_sru.ranges import RANGES
 
 
 @dataclass
@@ -37,9 +39,9 @@ class FairseqRAdam(FairseqOptimizer):
     """Rectified Adam (Liu et al., 2020) as PyTorch has it, with decoupled weight decay.
 
     Raises:
-        ValueError: impossible betas, epsilon, learning rate or weight decay (UsageError if the
-            betas are not two numbers, or if ``--radam-decay matrices`` finds no matrix, as where
-            fairseq flattens all parameters into one vector).
+        UsageError: impossible betas, epsilon, learning rate or weight decay, or
+            ``--radam-decay matrices`` finds no matrix, as where fairseq flattens all parameters
+            into one vector.
     """
 
     supports_flat_params = True
@@ -47,6 +49,7 @@ class FairseqRAdam(FairseqOptimizer):
 
     def __init__(self, cfg: FairseqRAdamConfig, params: Any) -> None:
         super().__init__(cfg)
+        check_config(cfg, FairseqRAdamConfig)
         # foreach is faster on CPUs too: 3 ms against 5 for 150 matrices of 64 x 64
         self._optimizer = RAdam(
             _groups(list(params)) if cfg.radam_decay == "matrices" else params,
@@ -99,11 +102,13 @@ def _groups(params: List[torch.Tensor]) -> List[Dict[str, Any]]:
 def _pair(betas: Any) -> Tuple[float, float]:
     try:
         first, second = ast.literal_eval(betas) if isinstance(betas, str) else betas
-        return float(first), float(second)
+        pair = float(first), float(second)
     except (SyntaxError, TypeError, ValueError):
-        raise UsageError(
-            f"--radam-betas must be two numbers such as '(0.9, 0.999)', not {betas!r}"
-        ) from None
+        pair = (-1.0, -1.0)
+    if pair not in RANGES["radam_betas"]:
+        raise UsageError(f"--radam-betas must be {RANGES['radam_betas'].description}, such as "
+                         f"'(0.9, 0.999)', got {betas!r}")
+    return pair
 
 
 def _rectifier(step: int, beta2: float) -> Optional[float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, Mapping
 
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
@@ -13,8 +14,9 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
 
-from fairseq_sru.checkpoints import read_checkpoint
+from fairseq_sru.checkpoints import damaged, read_checkpoint
 from fairseq_sru.errors import UsageError
+from fairseq_sru.files import save_tensors, whole
 from fairseq_sru.repairs.patching import replace
 
 DICTIONARIES = "dictionaries"  # key of the fingerprints in a checkpoint's task state
@@ -24,7 +26,7 @@ def apply() -> None:
     """Check every checkpoint that fairseq reads, and never leave half of one."""
     check_dictionaries()
     check_checkpoints()
-    copy_whole_files()
+    write_whole_files()
     gather_before_saving()
 
 
@@ -87,8 +89,16 @@ def check_checkpoints() -> None:
 
     @replace(checkpoint_utils, "load_checkpoint_to_cpu")
     def load_checkpoint_to_cpu(original, path, *args, **kwargs):
-        read_checkpoint(PathManager.get_local_path(path))
-        return original(path, *args, **kwargs)
+        _require_options(read_checkpoint(PathManager.get_local_path(path)), path)
+        try:
+            return original(path, *args, **kwargs)
+        except (OSError, UsageError):
+            raise
+        except RuntimeError as error:  # of a check sum
+            raise UsageError(damaged(path)) from error
+        except Exception as error:  # contents that are not where fairseq puts them
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UsageError(f"{path} is not a checkpoint that fairseq wrote: {reason}") from error
 
     @replace(checkpoint_utils, "load_model_ensemble_and_task")
     def load_model_ensemble_and_task(original, filenames, *args, **kwargs):
@@ -107,16 +117,31 @@ def check_checkpoints() -> None:
             raise UsageError(_describe_misfit(self, state_dict)) from error
 
 
-def copy_whole_files() -> None:
-    """fairseq copies over checkpoint_last.pt, which is lost if the copy is interrupted."""
+def _require_options(state: dict[str, Any], path: str) -> None:
+    """Raises UsageError for a checkpoint that does not say what model and task it is of."""
+    cfg = state.get("cfg")
+    if cfg is None and state.get("args") is None or cfg is not None and not (
+            isinstance(cfg, Mapping) and {"model", "task"} <= cfg.keys()):
+        raise UsageError(f"{path} lacks the options of its model and task (cfg, args): it is not a "
+                         "checkpoint that fairseq wrote")
+
+
+def write_whole_files() -> None:
+    """fairseq copies over checkpoint_last.pt, which is lost if the copy is interrupted, and leaves
+    half a file and a trace where the disk is full."""
+
+    @replace(checkpoint_utils, "torch_persistent_save")
+    def torch_persistent_save(original, obj, filename, async_write=False):
+        if async_write or not PathManager.supports_rename(filename):
+            return original(obj, filename, async_write)
+        save_tensors(obj, Path(filename))
 
     @replace(PathManager, "copy")
     def copy(original, src_path, dst_path, overwrite=False):
         if not PathManager.supports_rename(dst_path):
             return original(src_path, dst_path, overwrite)
-        copied = original(src_path, f"{dst_path}.tmp", overwrite)
-        PathManager.rename(f"{dst_path}.tmp", dst_path)
-        return copied
+        with whole(Path(dst_path)) as partial:
+            return original(src_path, str(partial), overwrite)
 
 
 def gather_before_saving() -> None:

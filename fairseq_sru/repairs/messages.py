@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 from fairseq import models, options, tasks
+from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.data import LanguagePairDataset, data_utils
 from fairseq.tasks import FairseqTask, translation
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from fairseq.trainer import Trainer
 
-from fairseq_sru.errors import UsageError
+from fairseq_sru.errors import UsageError, in_one_line, show_error
+from fairseq_sru.options import check_options
 from fairseq_sru.repairs.patching import replace
 
 CPU_LAUNCH = (
@@ -22,6 +24,9 @@ CPU_LAUNCH = (
     "--distributed-backend gloo --distributed-init-method tcp://localhost:PORT "
     "--ddp-backend legacy_ddp --load-checkpoint-on-all-dp-ranks"
 )
+
+#: options of fairseq's that have a range
+BATCHES = ("batch_size", "batch_size_valid", "max_tokens", "max_tokens_valid")
 
 
 def apply() -> None:
@@ -37,14 +42,15 @@ def apply() -> None:
 
 
 def print_usage_errors() -> None:
-    """Show a `UsageError` that ends a fairseq command as its message alone."""
+    """Show an error that a user can mend, and that ends a fairseq command, as one line."""
 
     @replace(sys, "excepthook")
     def excepthook(original, kind, error, trace):
-        if issubclass(kind, UsageError) and _is_fairseq_command():
-            print(f"error: {error}", file=sys.stderr)
-        else:
+        message = in_one_line(error) if _is_fairseq_command() else None
+        if message is None:
             original(kind, error, trace)
+        else:
+            show_error(error, message)
 
 
 def _is_fairseq_command() -> bool:
@@ -62,6 +68,9 @@ def check_command_line() -> None:
         namespace = parsed[0] if parse_known else parsed
         require_gpu_for_fp16(namespace)
         require_working_launch(namespace)
+        check_options(namespace, BATCHES)
+        require_whole_evaluation(namespace)
+        require_possible_beam(namespace)
         return parsed
 
 
@@ -92,13 +101,59 @@ def require_working_launch(args: Any) -> None:
                          + CPU_LAUNCH.format(asked))
 
 
+def require_whole_evaluation(args: Any) -> None:
+    """Raises UsageError where fairseq-eval-lm, -generate and -validate would report the figures of
+    a part of the data as those of the whole, or each process those of the whole."""
+    if not hasattr(args, "path") or not hasattr(args, "distributed_world_size"):
+        return
+    processes, shards = args.distributed_world_size, getattr(args, "num_shards", 1)
+    validates = not hasattr(args, "beam") and not hasattr(args, "context_window")
+    if validates and torch.cuda.is_available():  # sums up what its processes find
+        processes = 1
+    if max(processes, shards) > 1:
+        raise UsageError(_parts(max(processes, shards)))
+
+
+def _parts(number: int) -> str:
+    return (f"{number} processes or shards would each report figures of their own as those of the "
+            "whole data: leave out --distributed-world-size and --num-shards")
+
+
+def require_possible_beam(args: Any) -> None:
+    """Raises UsageError for a beam or a number of hypotheses that a search cannot have."""
+    beam, nbest = getattr(args, "beam", 1), getattr(args, "nbest", 1)
+    if beam < 1:
+        raise UsageError(f"--beam must be at least 1, got {beam}")
+    if not 1 <= nbest <= beam:
+        raise UsageError(f"--nbest must be between 1 and --beam ({beam}), got {nbest}")
+
+
 def check_trainer() -> None:
     """fairseq-hydra-train loads the plugin after reading its options: check them again here."""
 
     @replace(Trainer, "__init__")
     def __init__(original, self, cfg, *args, **kwargs):
         require_gpu_for_fp16(cfg.common)
+        check_options(cfg.dataset, BATCHES)
+        require_fitting_criterion(*args)
         original(self, cfg, *args, **kwargs)
+
+    @replace(AdaptiveLoss, "build_criterion")
+    def build_criterion(original, cfg, task):
+        if str(cfg.ddp_backend) in ("c10d", "pytorch_ddp"):
+            raise UsageError("--criterion adaptive_loss needs --ddp-backend legacy_ddp")
+        return original(cfg, task)
+
+
+def require_fitting_criterion(task: Any, model: Any, criterion: Any = None, *others: Any) -> None:
+    """Raises UsageError if one of model and criterion has an adaptive softmax and the other not."""
+    decoder = getattr(model, "decoder", None)
+    adaptive = getattr(decoder, "adaptive_softmax", None) is not None
+    if adaptive and not isinstance(criterion, AdaptiveLoss):
+        raise UsageError("a model with --adaptive-cutoff is trained by --criterion adaptive_loss")
+    if not adaptive and isinstance(criterion, AdaptiveLoss):
+        raise UsageError("--criterion adaptive_loss needs a model with an adaptive softmax: give "
+                         "--adaptive-cutoff, or another criterion")
 
 
 def check_model_options() -> None:
@@ -113,7 +168,18 @@ def check_model_options() -> None:
 
 
 def check_data() -> None:
-    """Say which file of a data folder is missing."""
+    """Say which file of a data folder is missing, empty or damaged."""
+
+    @replace(data_utils, "load_indexed_dataset")
+    def load_indexed_dataset(original, path, *args, **kwargs):
+        _refuse_empty_text(path)
+        try:
+            return original(path, *args, **kwargs)
+        except (FileNotFoundError, UsageError):
+            raise
+        except Exception as error:  # whatever damaged bytes mean to the reader
+            raise UsageError(f"{path}.bin and .idx are damaged ({type(error).__name__}: {error}): "
+                             "run fairseq-preprocess again") from error
 
     @replace(tasks, "setup_task")
     def setup_task(original, *args, **kwargs):
@@ -132,6 +198,9 @@ def check_data() -> None:
             stem = os.path.join(data_path, f"{split}.{src}-{tgt}.{src}")
             raise UsageError(f"{stem}.bin and .idx do not exist: run fairseq-preprocess with "
                              f"--{split}pref, or name another subset") from error
+        except AssertionError as error:  # that the sides are equally long
+            raise UsageError(f"the {split} data in {data_path}: {error or 'sides do not fit'}: run "
+                             "fairseq-preprocess on both languages of one text") from error
 
 
 def _refuse_half_datasets(folder: str, split: str, source: str, target: str) -> None:
@@ -141,6 +210,12 @@ def _refuse_half_datasets(folder: str, split: str, source: str, target: str) -> 
             lost = [half for half in (".bin", ".idx") if not os.path.exists(stem + half)]
             if len(lost) == 1:
                 raise UsageError(f"{stem}{lost[0]} does not exist: run fairseq-preprocess again")
+
+
+def _refuse_empty_text(stem: str) -> None:
+    binary = f"{stem}.bin"
+    if os.path.isfile(binary) and os.path.getsize(binary) == 0:
+        raise UsageError(f"{binary} is empty: give fairseq-preprocess a text that has lines")
 
 
 def check_targets() -> None:
@@ -204,11 +279,19 @@ def _require_classes(task: SentencePredictionTask, split: str) -> None:
                              f"data: {known}")
 
 
+def require_one_shard(shards: int) -> None:
+    """Raises UsageError if a language model would be evaluated on one of several parts."""
+    if shards > 1:
+        raise UsageError(_parts(shards))
+
+
 def refuse_empty_evaluation() -> None:
-    """fairseq-eval-lm reports perplexity 1.00 when every sample is longer than the model takes."""
+    """fairseq-eval-lm reports perplexity 1.00 when every sample is longer than the model takes, and
+    in several processes that of a part."""
 
     @replace(LanguageModelingTask, "eval_lm_dataloader")
     def eval_lm_dataloader(original, self, *args, **kwargs):
+        require_one_shard(kwargs.get("num_shards", 1))
         batches = original(self, *args, **kwargs)
         if len(batches) == 0:
             raise UsageError("nothing to evaluate: every sample is longer than the model's "

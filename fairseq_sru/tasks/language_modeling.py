@@ -13,7 +13,9 @@ from fairseq.logging import metrics
 from fairseq.tasks.language_modeling import LanguageModelingTask
 
 from fairseq_sru.errors import UsageError
+from fairseq_sru.options import check_config
 from fairseq_sru.registry import register_task
+from fairseq_sru.repairs.messages import require_one_shard
 from fairseq_sru.state import StreamMemory
 from fairseq_sru.tasks.dynamic_evaluation import DynamicEvaluation, Learner
 from fairseq_sru.tasks.stream_config import StreamLanguageModelingConfig
@@ -31,9 +33,13 @@ class StreamLanguageModelingTask(LanguageModelingTask):
 
     A model is given the memory of its streams and carries cells and layer inputs in it. Every
     epoch and every evaluation begins without memory and has its own.
+
+    Raises:
+        UsageError: impossible options.
     """
 
     def __init__(self, args: Any, dictionary: Dictionary) -> None:
+        check_config(args, StreamLanguageModelingConfig)
         super().__init__(args, dictionary)
         self._models: list[Any] = []
 
@@ -82,7 +88,7 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         segment = train_segment if dataset.training else self._or_train(self.args.eval_segment)
         return self._segments(
             dataset,
-            max_sentences or max(1, (max_tokens or 0) // segment),
+            max(1, (max_tokens or 0) // segment) if max_sentences is None else max_sentences,
             segment,
             num_shards,
             shard_id,
@@ -123,18 +129,22 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         batch_size: int | None = None,
         context_window: int = 0,
         max_positions: int | None = None,
+        num_shards: int = 1,
         **others: Any,
     ) -> Any:
         """For fairseq-eval-lm: one stream, or --batch-size of them. With --dynamic-lr the models
         that this task has built learn from every batch before they are given the next.
 
         Raises:
-            UsageError: with --context-window; impossible options of dynamic evaluation.
+            UsageError: with --context-window; in several processes; impossible options of dynamic
+                evaluation.
         """
+        require_one_shard(num_shards)
         if context_window > 0:
             raise UsageError("streams carry their context along: give --eval-context instead of "
                              "--context-window")
-        batches = self.get_batch_iterator(dataset, max_sentences=batch_size or 1, **others)
+        streams = 1 if batch_size is None else batch_size
+        batches = self.get_batch_iterator(dataset, max_sentences=streams, **others)
         segments = batches.next_epoch_itr(shuffle=False)
         return self._learning(segments) if self.args.dynamic_lr else segments
 

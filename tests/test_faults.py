@@ -1,0 +1,185 @@
+"""Damaged files and full disks: one line that names the file, and nothing half written."""
+
+import errno
+import io
+import os
+import pickle
+import random
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq import checkpoint_utils
+from fairseq.file_io import PathManager
+
+from fairseq_sru import average_checkpoints, errors, files
+from fairseq_sru.checkpoints import read_checkpoint
+from fairseq_sru.convert.checkpoint import export_model, import_model
+from fairseq_sru.errors import UsageError
+from fairseq_sru.repairs import apply
+
+apply()
+
+
+class Code:
+    """What runs when it is unpickled without care."""
+
+    def __reduce__(self):
+        return os.mkdir, ("it_ran",)
+
+
+def saved(state, legacy=False):
+    file = io.BytesIO()
+    torch.save(state, file, _use_new_zipfile_serialization=not legacy)
+    return file.getvalue()
+
+
+GOOD = {"model": {"a": torch.randn(300), "b": torch.ones(2, 3)}, "cfg": {}, "args": None}
+
+
+def overwritten(seed):
+    numbers = random.Random(seed)
+    data = bytearray(saved(GOOD, legacy=seed % 2 == 0))
+    for _ in range(numbers.choice([1, 4, 40])):
+        start = numbers.randrange(len(data))
+        data[start : start + 8] = numbers.randbytes(len(data[start : start + 8]))
+    return bytes(data)
+
+
+DAMAGED = {
+    "nothing": b"",
+    "text": b"this is no checkpoint\n" * 100,
+    "numbers": struct.pack("<50d", *range(50)),
+    "pickle": pickle.dumps({"model": 1}),
+    "broken pickle": b"\x80\x02}q\x00(X\xff\xff\xff\x7f",
+    "zip": b"PK\x03\x04" + b"\0" * 100,
+    "a list": saved([1, 2]),
+    "no model": saved({"cfg": {}}),
+    "a model that is a list": saved({"model": [torch.ones(1)], "cfg": {}}),
+    "parameters that are text": saved({"model": {"a": "text"}, "cfg": {}}),
+    "code": pickle.dumps(Code()),
+    "code inside": pickle.dumps({"model": {"a": Code()}}),
+    "middle cut out": saved(GOOD)[:700] + saved(GOOD)[900:],
+    "end cut off": saved(GOOD)[:-40],
+}
+
+
+def readers(path, folder):
+    words = folder / "words"
+    words.write_text("<eos>\n<UNK>\na\n")
+    (folder / "dict.txt").write_text("a 1\n")
+    return {
+        "read": lambda: read_checkpoint(str(path), check_sums=True),
+        "fairseq": lambda: checkpoint_utils.load_checkpoint_to_cpu(str(path)),
+        "average": lambda: average_checkpoints.average([str(path)]),
+        "import": lambda: import_model(path, folder / "out", ["<eos>", "<UNK>", "a"]),
+        "export": lambda: export_model(path, folder / "out.pt", folder / "dict.txt"),
+    }
+
+
+@pytest.mark.parametrize("reader", ["read", "fairseq", "average", "import", "export"])
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_checkpoints(kind, reader, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "checkpoint1.pt"
+    path.write_bytes(DAMAGED[kind])
+    with pytest.raises(UsageError) as caught:
+        readers(path, tmp_path)[reader]()
+    assert "\n" not in str(caught.value) and "checkpoint1.pt" in str(caught.value)
+    assert not (tmp_path / "it_ran").exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint1.pt", "words", "dict.txt"}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_overwritten_bytes_are_found_or_harmless(seed, tmp_path):
+    """A zip file has check sums, the older format none: its numbers may change, nothing else."""
+    path = tmp_path / "checkpoint1.pt"
+    path.write_bytes(overwritten(seed))
+    try:
+        model = read_checkpoint(str(path), check_sums=True)["model"]
+    except UsageError as error:
+        assert "\n" not in str(error)
+        return
+    if seed % 2:
+        assert model.keys() == GOOD["model"].keys()
+        assert all(torch.equal(model[name], GOOD["model"][name]) for name in model)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"cfg": None, "args": None}, {"cfg": {}}, {"cfg": {"model": {}}}, {"cfg": "text"}])
+def test_a_checkpoint_without_options(options, tmp_path):
+    path = tmp_path / "checkpoint1.pt"
+    torch.save({"model": GOOD["model"], **options}, path)
+    with pytest.raises(UsageError, match="lacks the options"):
+        checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
+class FullDisk(io.FileIO):
+    """A file of at most 500 bytes."""
+
+    def write(self, data):
+        if self.tell() + len(data) > 500:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    monkeypatch.setattr(files, "open", lambda path, mode: FullDisk(path, mode), raising=False)
+
+
+@pytest.mark.parametrize("write", [
+    lambda path: checkpoint_utils.torch_persistent_save(GOOD, str(path)),
+    lambda path: files.save_tensors(GOOD, path),
+], ids=["fairseq", "average"])
+def test_a_full_disk_leaves_the_old_file(write, tmp_path, full_disk):
+    path = tmp_path / "checkpoint_last.pt"
+    path.write_text("old")
+    with pytest.raises(UsageError, match=r"checkpoint_last.pt: No space left .* MB are free"):
+        write(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint_last.pt"]
+    assert path.read_text() == "old"
+
+
+def test_a_copy_to_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    new, old = tmp_path / "checkpoint1.pt", tmp_path / "checkpoint_last.pt"
+    new.write_text("new one"), old.write_text("old")
+
+    def copyfile(source, target):
+        Path(target).write_text(Path(source).read_text()[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", copyfile)
+    with pytest.raises((UsageError, AssertionError), match="checkpoint_last.pt: No space left"):
+        PathManager.copy(str(new), str(old), overwrite=True)
+    assert old.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("error, message", [
+    (UsageError("wrong"), "wrong"),
+    (FileNotFoundError(errno.ENOENT, "No such file or directory", "in.txt"),
+     "in.txt: No such file or directory"),
+    (PermissionError(errno.EACCES, "Permission denied", b"out"), "out: Permission denied"),
+    (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+])
+@pytest.mark.parametrize("trace", ["", "1"])
+def test_commands_end_in_one_line(error, message, trace, capsys, monkeypatch):
+    monkeypatch.setenv(errors.TRACE, trace)
+    with pytest.raises(SystemExit) as ended, errors.one_line():
+        raise error
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1 and lines[-1] == f"error: {message}"
+    assert (len(lines) > 1) == bool(trace)
+
+
+def test_text_that_is_not_utf8_is_one_line():
+    with pytest.raises(UnicodeDecodeError) as caught:
+        b"first\nsec\xffond\nthird".decode()
+    assert errors.in_one_line(caught.value) == r"text that is not utf-8: b'sec\xffond'"
+
+
+def test_a_fault_of_ours_keeps_its_trace():
+    assert errors.in_one_line(KeyError("x")) is None
+    with pytest.raises(ZeroDivisionError), errors.one_line():
+        print(1 / 0)

@@ -1,0 +1,118 @@
+"""No part of a data set is reported as the whole of it, and what is no data set is named."""
+
+import argparse
+
+import pytest
+import torch
+from fairseq import options
+from fairseq.data import Dictionary, data_utils, indexed_dataset
+from fairseq.tasks import translation
+from fairseq.tasks.language_modeling import LanguageModelingTask
+
+from fairseq_sru.errors import UsageError
+from fairseq_sru.repairs import apply
+from fairseq_sru.tasks import StreamLanguageModelingTask
+
+apply()
+
+PARSERS = {
+    "generate": options.get_generation_parser,
+    "interactive": options.get_interactive_generation_parser,
+    "eval-lm": options.get_eval_lm_parser,
+    "validate": options.get_validation_parser,
+}
+LAUNCH = ["--distributed-world-size", "2", "--distributed-no-spawn", "--distributed-init-method",
+          "tcp://localhost:9", "--distributed-backend", "gloo", "--distributed-rank"]
+
+
+def parse(command, *args):
+    parser = PARSERS[command]()
+    task = ["--task", "translation"]
+    return options.parse_args_and_arch(
+        parser, ["data", *task, "--path", "model.pt", "--cpu", *args])
+
+
+@pytest.mark.parametrize("args", [[*LAUNCH, "0"], [*LAUNCH, "1"], ["--num-shards", "3"]])
+@pytest.mark.parametrize("command", PARSERS)
+def test_an_evaluation_in_parts_is_refused(command, args, monkeypatch):
+    for gpu in [False] + [True] * (command != "validate"):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        with pytest.raises(UsageError, match="[23] processes or shards"):
+            parse(command, *args)
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_one_process_is_not_refused(command):
+    assert parse(command).path == "model.pt"
+
+
+def test_training_in_two_processes_is_not_refused():
+    parser = options.get_training_parser()
+    args = ["data", "--arch", "transformer_tiny", "--cpu", *LAUNCH, "1"]
+    assert options.parse_args_and_arch(parser, args).distributed_rank == 1
+
+
+@pytest.mark.parametrize("task", [LanguageModelingTask, StreamLanguageModelingTask])
+def test_a_language_model_in_processes_that_torchrun_started(task):
+    made = task(argparse.Namespace(tokens_per_sample=4, output_dictionary_size=-1), Dictionary())
+    with pytest.raises(UsageError, match="2 processes or shards"):
+        made.eval_lm_dataloader(dataset=None, num_shards=2, shard_id=0)
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--beam", "0"], "--beam must be at least 1, got 0"),
+    (["--beam", "-3"], "--beam must be at least 1, got -3"),
+    (["--nbest", "0"], "--nbest must be between 1 and --beam"),
+    (["--beam", "2", "--nbest", "3"], r"--nbest must be between 1 and --beam \(2\), got 3"),
+])
+@pytest.mark.parametrize("command", ["generate", "interactive"])
+def test_impossible_beams(command, args, message):
+    with pytest.raises(UsageError, match=message):
+        parse(command, *args)
+
+
+def write_side(stem, lines):
+    builder = indexed_dataset.make_builder(f"{stem}.bin", "mmap", vocab_size=20)
+    for line in lines:
+        builder.add_item(torch.tensor(line))
+    builder.finalize(f"{stem}.idx")
+
+
+def load_pair(folder):
+    words = Dictionary()
+    return translation.load_langpair_dataset(
+        str(folder), "train", "de", words, "en", words, False, None, -1, False, False, 100, 100)
+
+
+@pytest.mark.parametrize("german, english, message", [
+    ([[5, 2]], [[5, 2], [6, 2]], "same number of examples"),
+    ([], [], r"train.de-en.de.bin is empty"),
+    ([[5, 2]], [], r"train.de-en.en.bin is empty"),
+    ([], [[5, 2]], r"train.de-en.de.bin is empty"),
+])
+def test_sides_that_do_not_fit(german, english, message, tmp_path):
+    write_side(tmp_path / "train.de-en.de", german)
+    write_side(tmp_path / "train.de-en.en", english)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_pair(tmp_path)
+    assert "\n" not in str(caught.value) and "fairseq-preprocess" in str(caught.value)
+
+
+def test_a_corpus_of_one_side(tmp_path):
+    write_side(tmp_path / "train.de-en.en", [[5, 2]])
+    with pytest.raises(UsageError, match="train.de-en.de.bin and .idx do not exist"):
+        load_pair(tmp_path)
+
+
+@pytest.mark.parametrize("half", ["bin", "idx"])
+@pytest.mark.parametrize("content", [b"", b"text", b"MMIDIDX\0\0" + bytes(8), bytes(200)])
+def test_damaged_data(content, half, tmp_path):
+    stem = tmp_path / "train"
+    write_side(stem, [[5, 2], [6, 7, 2]])
+    stem.with_suffix(f".{half}").write_bytes(content)
+    try:
+        found = data_utils.load_indexed_dataset(str(stem))
+    except UsageError as error:
+        assert "\n" not in str(error) and str(stem) in str(error)
+    else:  # numbers have no check sum
+        assert half == "bin" and len(found) == 2
