@@ -59,6 +59,8 @@ class DecodingState:
     Attributes:
         cells: (R, D) per layer, None before the first token.
         caches: keys and values (N, slots, 2C) per layer, None where it does not attend.
+        masks: dropout masks (R, D) per layer, the same for all tokens; None where nothing is
+            dropped.
         length: number of target tokens read.
         beam: hypotheses per sentence.
     """
@@ -69,6 +71,7 @@ class DecodingState:
         source_mask: Tensor,
         rows: int,
         window: int | None = None,
+        masks: list[Tensor | None] | None = None,
     ) -> None:
         """
         Args:
@@ -77,6 +80,7 @@ class DecodingState:
             rows: R.
             window: how many tokens before itself a token sees, those of the source being right
                 before the first one of the target; older ones are forgotten. None: all.
+            masks: see above; None: nothing is dropped.
 
         Raises:
             ValueError: ``rows`` is not a multiple of N.
@@ -86,6 +90,7 @@ class DecodingState:
             raise ValueError(f"{rows} hypotheses cannot be shared out among {sentences} sentences")
         self.caches = caches
         self.cells: list[Tensor | None] = [None] * len(caches)
+        self.masks: list[Tensor | None] = [None] * len(caches) if masks is None else masks
         self.length = 0
         self.beam = rows // sentences
         attends = any(cache is not None for cache in caches)
@@ -123,7 +128,9 @@ class DecodingState:
             new_order: (R',) rows of the present state.
         """
         old_sentences = self._mask.values.size(0) // self.beam
-        self.cells = [c if c is None else c.index_select(0, new_order) for c in self.cells]
+        self.cells, self.masks = (
+            [x if x is None else x.index_select(0, new_order) for x in of_layers]
+            for of_layers in (self.cells, self.masks))
         self._mask.select(new_order)
         sentences = new_order.div(self.beam, rounding_mode="floor")
         together = sentences.numel() % self.beam == 0

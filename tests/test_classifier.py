@@ -131,9 +131,9 @@ def test_dropout_reaches_every_place():
 
 def test_dropouts_default_to_dropout():
     model = build(dropout=0.3)
-    assert (model.embedding_dropout, model.output_dropout) == (0.3, 0.3)
+    assert (model.embedding_dropout.p, model.output_dropout.p) == (0.3, 0.3)
     model = build(dropout=0.3, embedding_dropout=0.0, output_dropout=0.1)
-    assert (model.embedding_dropout, model.output_dropout) == (0.0, 0.1)
+    assert (model.embedding_dropout.p, model.output_dropout.p) == (0.0, 0.1)
 
 
 def test_without_a_head_the_features_are_returned():

@@ -18,11 +18,12 @@ from fairseq_sru.models.embedding import (
 )
 from fairseq_sru.models.lm_config import LMConfig
 from fairseq_sru.modules import Stack
+from fairseq_sru.modules.retained import RetainedDropout
 from fairseq_sru.ops import Linear, dropout
 from fairseq_sru.state import StreamMemory, StreamState
 
 
-class LMDecoder(FairseqIncrementalDecoder):
+class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
     """Predict every next token from those before.
 
     Without memory a row is a text of its own; with it, the next segment of a stream whose cells,
@@ -102,7 +103,7 @@ class LMDecoder(FairseqIncrementalDecoder):
         features_only: bool = False,
         memory: StreamMemory | None = None,
         padded: bool | None = None,
-        **unused: Any,
+        src_lengths: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Score the next token at every position.
 
@@ -114,7 +115,7 @@ class LMDecoder(FairseqIncrementalDecoder):
 
         Returns:
             scores (B, T, vocabulary), or features (B, T, embedding or hidden size) with
-            ``features_only`` and for the adaptive softmax; {"attn": None}.
+            ``features_only`` and for the adaptive softmax; {"attn": [None]}.
         """
         features, extra = self.extract_features(
             prev_output_tokens, encoder_out, incremental_state, memory, padded)
@@ -127,7 +128,7 @@ class LMDecoder(FairseqIncrementalDecoder):
         incremental_state: dict[str, Any] | None = None,
         memory: StreamMemory | None = None,
         padded: bool | None = None,
-        **unused: Any,
+        src_lengths: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """As :meth:`forward`, without the output projection."""
         if incremental_state is not None:
@@ -137,16 +138,16 @@ class LMDecoder(FairseqIncrementalDecoder):
         x = x.transpose(0, 1)
         if self.feature_proj is not None:
             x = self.feature_proj(x)
-        return dropout(x, self.output_dropout, self.training), {"attn": None}
+        return dropout(x, self.output_dropout, self.drops), {"attn": [None]}
 
-    def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
+    def output_layer(self, features: Tensor) -> Tensor:
         """(B, T, embedding or hidden size) -> (B, T, vocabulary); the adaptive softmax reads
         features."""
         return features if self.output_projection is None else self.output_projection(features)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         x = self.embed_tokens(tokens.t())
-        return dropout(x, self.embedding_dropout, self.training)
+        return dropout(x, self.embedding_dropout, self.drops)
 
     def _read_all(
         self, tokens: Tensor, memory: StreamMemory | None, padded: bool | None

@@ -78,8 +78,10 @@ class SRUInside(FairseqIncrementalState, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (L, B, input_size) -> (L, B, size)"""
         before = self.get_incremental_state(self._state, "cell")
-        h, c = self.layer(x, None if before is None else before["c"], self._pad)
-        self.set_incremental_state(self._state, "cell", {"c": c})
+        if before is None:
+            before = {"c": None, "mask": self.layer.recurrence.draw_mask(x.size(1))}
+        h, c = self.layer(x, before["c"], self._pad, before["mask"])
+        self.set_incremental_state(self._state, "cell", {**before, "c": c})
         return h
 
     def reorder_incremental_state(
@@ -88,7 +90,8 @@ class SRUInside(FairseqIncrementalState, nn.Module):
         """Row i continues what row new_order[i] was (beam search)."""
         state = self.get_incremental_state(incremental_state, "cell")
         if state is not None:
-            state["c"] = state["c"].index_select(0, new_order)
+            for name, value in state.items():
+                state[name] = None if value is None else value.index_select(0, new_order)
 
 
 def _identity(x: Tensor) -> Tensor:
