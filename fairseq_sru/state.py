@@ -218,12 +218,15 @@ class StreamMemory:
     """Hands the state of streams from one batch of segments to the next; every batch has one.
 
     A batch that is read again, as after a gradient overflow, starts from the same state; one that
-    is never read leaves the state as it was.
+    is never read leaves the state as it was. Several models may read the same batches: each finds
+    the state in which it left them itself.
+
+    Args:
+        state: what the first model that reads begins with; others begin without any.
 
     Attributes:
         train_context: how many layer inputs of earlier segments training keeps.
         eval_context: how many tokens before itself a token sees in evaluation.
-        before, after: the state before and after the batch, None at the start of the streams.
     """
 
     def __init__(
@@ -231,20 +234,42 @@ class StreamMemory:
     ) -> None:
         self.train_context = train_context
         self.eval_context = eval_context
-        self.before = self.after = state
+        self._start = state
+        self._before: dict[Any, StreamState | None] = {}
+        self._left: dict[Any, StreamState] = {}
         self._next: StreamMemory | None = None
+
+    @property
+    def before(self) -> StreamState | None:
+        """The first reader's state before the batch, None at the start of the streams."""
+        return next(iter(self._before.values()), self._start)
+
+    @property
+    def after(self) -> StreamState | None:
+        """The first reader's state after the batch."""
+        return next(iter(self._after().values()), self._start)
+
+    def before_of(self, reader: Any) -> StreamState | None:
+        """The state before the batch of one of its readers."""
+        if not self._before:
+            self._before[reader] = self._start
+        return self._before.get(reader)
 
     def next(self) -> StreamMemory:
         """The memory of the batch after this one."""
-        self._next = StreamMemory(self.train_context, self.eval_context, self.after)
+        self._next = StreamMemory(self.train_context, self.eval_context, self._start)
+        self._next._before = self._after()
         return self._next
 
-    def leave(self, state: StreamState) -> None:
-        """Set what the next batch starts from."""
-        self.after = state
+    def leave(self, state: StreamState, reader: Any = None) -> None:
+        """Set what ``reader`` finds before the next batch."""
+        self._left[reader] = state
         if self._next is not None:
-            self._next.before = state
-            self._next.leave(state)
+            self._next._before[reader] = state
+            self._next.leave(state, reader)
+
+    def _after(self) -> dict[Any, StreamState | None]:
+        return {**self._before, **self._left}
 
 
 def _no_padding(x: Tensor) -> Tensor:

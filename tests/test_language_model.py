@@ -169,6 +169,29 @@ def test_a_batch_that_is_never_read_leaves_the_state():
     close(log_probs(model, model(text[:, 5:], memory=third)), whole(model, text, 10)[:, 5:])
 
 
+def test_every_model_that_reads_a_batch_has_its_own_memory():
+    """Of other sizes too, whoever reads first, and though one of them reads twice."""
+    models, text = [build(), build(hidden_size=24, layers=3), build(attention="none")], tokens(2, 20)
+    expected = [in_segments(model, text, 8, 5) for model in models]
+    memory = StreamMemory(20, 8)
+    for i, segment in enumerate(text.split(5, 1)):
+        memory = memory.next()
+        readers = [0, 1, 2, 1, 0] if i % 2 else [2, 0, 2, 1]
+        for number in readers:
+            scores = log_probs(models[number], models[number](segment, memory=memory))
+            close(scores, expected[number][:, 5 * i : 5 * i + 5])
+
+
+def test_what_streams_are_resumed_with_belongs_to_the_first_reader():
+    model, other, text = build(), build(layers=3), tokens(2, 10)
+    memory = StreamMemory(10, 10).next()
+    model(text[:, :5], memory=memory)
+    resumed = StreamMemory(10, 10, memory.after).next()
+    scores = log_probs(model, model(text[:, 5:], memory=resumed))
+    close(scores, whole(model, text, 10)[:, 5:])
+    close(log_probs(other, other(text[:, 5:], memory=resumed)), log_probs(other, other(text[:, 5:])))
+
+
 @pytest.mark.parametrize("options", VARIANTS, ids=variant_id)
 def test_padding_in_any_segment_is_never_seen(options):
     """Rows of different lengths, padded on the right, and the stream goes on after that."""

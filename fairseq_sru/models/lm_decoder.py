@@ -158,7 +158,9 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
         x = self._embed(tokens)
         if memory is None:
             return self.stack.read(x, pad=pad, causal=True).h
-        before = None if memory.before is None else memory.before.to(x.device)
+        before = memory.before_of(self)
+        if before is not None:
+            before = before.to(x.device)
         out = self.stack.read(
             x,
             pad=pad,
@@ -171,7 +173,7 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
         attended = [
             x if layer.attends else None for x, layer in zip(out.inputs, self.stack.layers)]
         context = memory.train_context if self.training else memory.eval_context
-        memory.leave(StreamState.after(before, out.c, attended, pad, context))
+        memory.leave(StreamState.after(before, out.c, attended, pad, context), self)
         return out.h
 
     def _read_next(self, tokens: Tensor, incremental_state: dict[str, Any]) -> Tensor:

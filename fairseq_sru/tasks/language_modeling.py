@@ -111,6 +111,20 @@ class StreamLanguageModelingTask(LanguageModelingTask):
             **others,
         )
 
+    def inference_step(self, generator: Any, models: Any, sample: Any, *args: Any,
+                       **options: Any) -> Any:
+        """For fairseq-interactive, which continues sentences.
+
+        Raises:
+            UsageError: fairseq-generate, which would continue segments of streams.
+        """
+        if "memory" in sample["net_input"]:
+            raise UsageError(
+                "fairseq-generate continues no streams: give the beginnings of texts to "
+                "fairseq-interactive, or --task language_modeling --sample-break-mode eos; "
+                "fairseq-eval-lm scores streams")
+        return super().inference_step(generator, models, sample, *args, **options)
+
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         model = super().build_model(cfg, from_checkpoint)
         self._models.append(model)
