@@ -157,3 +157,12 @@ def test_impossible_options_are_refused():
         build(layers=0)
     with pytest.raises(ValueError, match="pooling must be"):
         logits(build(pooling="first"), torch.tensor([[5]]))
+
+
+@pytest.mark.parametrize("model, config", [
+    (SRUClassifier, SRUClassifierConfig), (SRUppClassifier, SRUppClassifierConfig)])
+def test_previous_outputs_are_refused(model, config):
+    task = SimpleNamespace(source_dictionary=Dictionary(),
+                           cfg=SimpleNamespace(add_prev_output_tokens=True))
+    with pytest.raises(ValueError, match="--add-prev-output-tokens is for models with a decoder"):
+        model.build_model(config(), task)

@@ -106,6 +106,7 @@ class SRUClassifier(SentenceClassifier):
         Raises:
             ValueError: impossible sizes or options, or a malformed --embed-path.
         """
+        _check(task)
         stack = SRU(cfg.embed_dim, cfg.hidden_size, cfg.layers, bidirectional=cfg.bidirectional,
                     **layer_options(cfg, SRULayerConfig))
         return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))
@@ -122,9 +123,16 @@ class SRUppClassifier(SentenceClassifier):
         Raises:
             ValueError: impossible sizes or options, or a malformed --embed-path.
         """
+        _check(task)
         stack = build_srupp(
             cfg, cfg.embed_dim, cfg.layers, cfg.attention, bidirectional=cfg.bidirectional)
         return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))
+
+
+def _check(task: Any) -> None:
+    if getattr(getattr(task, "cfg", None), "add_prev_output_tokens", False):
+        raise ValueError("--add-prev-output-tokens is for models with a decoder, which a sentence "
+                         "classifier has not: leave it out")
 
 
 def _embedding(cfg: ClassifierConfig, dictionary: Dictionary) -> nn.Embedding:

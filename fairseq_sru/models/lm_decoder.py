@@ -34,6 +34,8 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
         narrow_features: an output that is not tied reads features of the embedding's size, as a
             tied one must; otherwise of --hidden-size.
         generation_context: how many tokens before itself a token sees in generation; None: all.
+        input_types: size of the vocabulary that is read; None: of ``dictionary``.
+        max_target_positions: most tokens of a text; None: any number.
 
     Raises:
         ValueError: impossible sizes or options.
@@ -49,8 +51,17 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
         *,
         narrow_features: bool = True,
         generation_context: int | None = None,
+        input_types: int | None = None,
+        max_target_positions: int | None = None,
     ) -> None:
         super().__init__(dictionary)
+        if input_types is None:
+            input_types = len(dictionary)
+        tied = cfg.share_decoder_input_output_embed or bool(cfg.adaptive_cutoff)
+        if tied and input_types != len(dictionary):
+            raise ValueError("--output-dictionary-size needs an output of its own: leave out "
+                             "--share-decoder-input-output-embed and --adaptive-cutoff")
+        self.max_target_positions = _default(max_target_positions, sys.maxsize)
         embed_dim = cfg.hidden_size if cfg.embed_dim is None else cfg.embed_dim
         self.generation_context = generation_context
         self.padding_idx = dictionary.pad()
@@ -62,21 +73,21 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
         if cfg.adaptive_cutoff:
             self._build_adaptive(cfg, cfg.adaptive_cutoff, len(dictionary), embed_dim)
         else:
-            self._build_plain(cfg, len(dictionary), embed_dim, narrow_features)
+            self._build_plain(cfg, input_types, embed_dim, narrow_features)
         self.stack = build_stack(cfg, cfg.hidden_size if cfg.adaptive_cutoff else embed_dim)
 
     def _build_plain(
-        self, cfg: LMConfig, vocabulary: int, embed_dim: int, narrow_features: bool
+        self, cfg: LMConfig, input_types: int, embed_dim: int, narrow_features: bool
     ) -> None:
         if cfg.tie_adaptive_proj:
             raise ValueError("--tie-adaptive-proj needs --adaptive-cutoff")
         tied = cfg.share_decoder_input_output_embed
         features = embed_dim if tied or narrow_features else cfg.hidden_size
-        self.embed_tokens = build_embedding(vocabulary, embed_dim, self.padding_idx)
+        self.embed_tokens = build_embedding(input_types, embed_dim, self.padding_idx)
         if features != cfg.hidden_size:
             self.feature_proj = Linear(cfg.hidden_size, features, bias=False)
             nn.init.xavier_uniform_(self.feature_proj.weight)
-        output = self.output_projection = Linear(features, vocabulary)
+        output = self.output_projection = Linear(features, len(self.dictionary))
         nn.init.zeros_(output.bias)
         if tied:
             output.weight = self.embed_tokens.weight
@@ -194,10 +205,10 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
             state.reorder(new_order)
 
     def max_positions(self) -> int:
-        """There is no limit."""
-        return sys.maxsize
+        """--max-target-positions; the model itself has no limit."""
+        return self.max_target_positions
 
 
-def _default(value: float | None, otherwise: float) -> float:
+def _default(value: Any, otherwise: Any) -> Any:
     """``value``, or ``otherwise`` if there is none."""
     return otherwise if value is None else value

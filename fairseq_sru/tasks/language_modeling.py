@@ -70,16 +70,26 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         epoch: int = 1,
         data_buffer_size: int = 0,
         skip_remainder_batch: bool = False,
+        max_positions: Any = None,
         **others: Any,
     ) -> Any:
-        """Segments of ``max_sentences`` streams, or of as many as ``max_tokens`` has room for."""
+        """Segments of ``max_sentences`` streams, or of as many as ``max_tokens`` has room for.
+
+        Raises:
+            UsageError: a segment has more than ``max_positions`` tokens.
+        """
         if not isinstance(dataset, Text):  # sentences to continue, in fairseq-interactive
             return super().get_batch_iterator(
-                dataset, max_tokens, max_sentences, num_shards=num_shards, shard_id=shard_id,
+                dataset, max_tokens, max_sentences, max_positions, num_shards=num_shards, shard_id=shard_id,
                 num_workers=num_workers, epoch=epoch, data_buffer_size=data_buffer_size,
                 skip_remainder_batch=skip_remainder_batch, **others)
         train_segment = self.args.tokens_per_sample
         segment = train_segment if dataset.training else self._or_train(self.args.eval_segment)
+        if isinstance(max_positions, int) and segment > max_positions:
+            raise UsageError(
+                f"segments of {segment} tokens are longer than --max-target-positions "
+                f"{max_positions}: lower --tokens-per-sample or --eval-segment, or leave it out, "
+                "the model has no limit")
         return self._segments(
             dataset,
             max_sentences or max(1, (max_tokens or 0) // segment),
@@ -148,7 +158,8 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         if context_window > 0:
             raise UsageError("streams carry their context along: give --eval-context instead of "
                              "--context-window")
-        batches = self.get_batch_iterator(dataset, max_sentences=batch_size or 1, **others)
+        batches = self.get_batch_iterator(
+            dataset, max_sentences=batch_size or 1, max_positions=max_positions, **others)
         segments = batches.next_epoch_itr(shuffle=False)
         return self._learning(segments) if self.args.dynamic_lr else segments
 
