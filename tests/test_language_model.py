@@ -173,7 +173,8 @@ def test_a_batch_that_is_never_read_leaves_the_state():
 
 def test_every_model_that_reads_a_batch_has_its_own_memory():
     """Of other sizes too, whoever reads first, and though one of them reads twice."""
-    models, text = [build(), build(hidden_size=24, layers=3), build(attention="none")], tokens(2, 20)
+    models = [build(), build(hidden_size=24, layers=3), build(attention="none")]
+    text = tokens(2, 20)
     expected = [in_segments(model, text, 8, 5) for model in models]
     memory = StreamMemory(20, 8)
     for i, segment in enumerate(text.split(5, 1)):
@@ -191,7 +192,8 @@ def test_what_streams_are_resumed_with_belongs_to_the_first_reader():
     resumed = StreamMemory(10, 10, memory.after).next()
     scores = log_probs(model, model(text[:, 5:], memory=resumed))
     close(scores, whole(model, text, 10)[:, 5:])
-    close(log_probs(other, other(text[:, 5:], memory=resumed)), log_probs(other, other(text[:, 5:])))
+    without = log_probs(other, other(text[:, 5:]))
+    close(log_probs(other, other(text[:, 5:], memory=resumed)), without)
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=variant_id)

@@ -139,6 +139,12 @@ def check_data() -> None:
             stem = os.path.join(data_path, f"{split}.{src}-{tgt}.{src}")
             raise UsageError(f"{stem}.bin and .idx do not exist: run fairseq-preprocess with "
                              f"--{split}pref, or name another subset") from error
+        except AssertionError as error:
+            if "same number of examples" not in str(error):
+                raise
+            raise UsageError(f"the two sides of the {split} data have not as many lines: a line of "
+                             "the one must translate that of the other, and fairseq-preprocess "
+                             "takes a lone carriage return for the end of a line") from error
 
 
 def _refuse_half_datasets(folder: str, split: str, source: str, target: str) -> None:

@@ -80,8 +80,9 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         """
         if not isinstance(dataset, Text):  # sentences to continue, in fairseq-interactive
             return super().get_batch_iterator(
-                dataset, max_tokens, max_sentences, max_positions, num_shards=num_shards, shard_id=shard_id,
-                num_workers=num_workers, epoch=epoch, data_buffer_size=data_buffer_size,
+                dataset, max_tokens, max_sentences, max_positions, num_shards=num_shards,
+                shard_id=shard_id, num_workers=num_workers, epoch=epoch,
+                data_buffer_size=data_buffer_size,
                 skip_remainder_batch=skip_remainder_batch, **others)
         train_segment = self.args.tokens_per_sample
         segment = train_segment if dataset.training else self._or_train(self.args.eval_segment)
