@@ -192,9 +192,14 @@ class TransformerSRUModel(TransformerModel):
         """Build from options and the task's dictionaries.
 
         Raises:
-            ValueError: an embedding is to be shared between two dictionaries or two sizes.
+            ValueError: an embedding is to be shared between two dictionaries or two sizes, or
+                quantisation noise is asked for, which would leave out the SRU layers.
         """
         fill_in(DEFAULTS)(args)
+        for option in ("quant_noise_pq", "quant_noise_scalar"):
+            if getattr(args, option, 0):
+                raise ValueError(f"--{option.replace('_', '-')} reaches the Transformer's own maps "
+                                 "alone, not the SRU layers: leave it out")
         model = super().build_model(args, task)
         if args.share_input_embeddings:
             if task.source_dictionary != task.target_dictionary:
