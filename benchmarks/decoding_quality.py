@@ -24,6 +24,7 @@ import torch
 from measuring import emit, make_parser, parse, taking_turns
 from sentencepiece import SentencePieceProcessor
 
+from fairseq_sru.files import read_lines
 from fairseq_sru.inference.translator import Translator
 
 
@@ -70,8 +71,8 @@ def peer(model: Path, options: argparse.Namespace) -> Callable[[list[str]], list
 def measure(
     systems: dict[str, Callable[[list[str]], list[str]]], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    source, reference = (path.read_text(encoding="utf-8").split("\n")[:-1]
-                         for path in (options.source, options.reference))
+    source, reference = (
+        read_lines(path) for path in (options.source, options.reference))
     # sorted by length, as whoever translates a file does
     order = sorted(range(len(source)), key=lambda i: -len(source[i]))
     batches = [order[i : i + options.batch] for i in range(0, len(order), options.batch)]

@@ -32,7 +32,7 @@ def main() -> None:
             command, env={**MALLOC, **os.environ}, stdout=subprocess.PIPE, text=True, check=True)
         (OUT / f"{name}.jsonl").write_text(result.stdout)
         print(f"\n## {name}\n")
-        print(table([json.loads(line) for line in result.stdout.splitlines()]), flush=True)
+        print(table([json.loads(line) for line in result.stdout.strip().split("\n")]), flush=True)
 
 
 def table(rows: list[dict]) -> str:

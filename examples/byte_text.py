@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ def build_dictionary(texts: list[bytes]) -> tuple[Dictionary, torch.Tensor]:
 def write(text: bytes, stem: Path, indices: torch.Tensor, types: int) -> None:
     """One item a line, the newline at its end."""
     builder = indexed_dataset.make_builder(f"{stem}.bin", impl="mmap", vocab_size=types)
-    for line in text.splitlines(keepends=True):
+    for line in BytesIO(text):
         builder.add_item(indices[torch.frombuffer(bytearray(line), dtype=torch.uint8).long()])
     builder.finalize(f"{stem}.idx")
 

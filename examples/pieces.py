@@ -7,6 +7,9 @@ from pathlib import Path
 
 import sentencepiece
 
+from fairseq_sru.errors import one_line
+from fairseq_sru.files import read_lines
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -31,11 +34,13 @@ def main() -> None:
         model_file=str(options.out / "sentencepiece.model")
     )
     for path in sorted(options.corpus.glob("*.??")):
-        sentences = path.read_text(encoding="utf-8").splitlines()
+        # fairseq takes a carriage return for the end of a line, wherever it stands
+        sentences = [line.replace("\r", " ") for line in read_lines(path)]
         cut = (" ".join(pieces) for pieces in model.encode(sentences, out_type=str))
         text = "".join(line + "\n" for line in cut)
         (options.out / path.name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()

@@ -19,6 +19,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 
+from fairseq_sru.files import read_lines  # noqa: E402
+
 
 @dataclass
 class Log:
@@ -44,7 +46,7 @@ def read_log(path: Path, by: str = "updates") -> Log:
     overwrites what it repeats. Raises ValueError if the file holds no training.
     """
     log = Log()
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         start = line.find('{"epoch"')
         if start < 0:
             continue
@@ -89,7 +91,7 @@ def read_generated(path: Path) -> dict[int, Translation]:
     Raises ValueError if it holds no alignment.
     """
     found: dict[int, Translation] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         label, _, rest = line.partition("\t")
         kind, _, number = label.partition("-")
         if kind not in ("S", "H", "A") or not number.isdigit():

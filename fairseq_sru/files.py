@@ -85,6 +85,22 @@ def lines(source: BinaryIO) -> Iterator[str]:
         yield line.rstrip(b"\r\n").decode(errors="replace")
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file of text, which end as those of :func:`lines`.
+
+    Raises:
+        UsageError: it cannot be read, or is no UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8: {error}") from error
+    found = text.split("\n")
+    return [line.rstrip("\r") for line in (found if found[-1] else found[:-1])]
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

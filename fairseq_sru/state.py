@@ -60,6 +60,8 @@ class DecodingState:
     Attributes:
         cells: (R, D) per layer, None before the first token.
         caches: keys and values (N, slots, 2C) per layer, None where it does not attend.
+        masks: dropout masks (R, D) per layer, the same for all tokens; None where nothing is
+            dropped.
         length: number of target tokens read.
         beam: hypotheses per sentence.
     """
@@ -70,6 +72,7 @@ class DecodingState:
         source_mask: Tensor,
         rows: int,
         window: int | None = None,
+        masks: list[Tensor | None] | None = None,
     ) -> None:
         """
         Args:
@@ -78,6 +81,7 @@ class DecodingState:
             rows: R.
             window: how many tokens before itself a token sees, those of the source being right
                 before the first one of the target; older ones are forgotten. None: all.
+            masks: see above; None: nothing is dropped.
 
         Raises:
             ValueError: ``rows`` is not a multiple of N, or ``window`` negative.
@@ -88,6 +92,7 @@ class DecodingState:
             raise ValueError(f"{rows} hypotheses cannot be shared out among {sentences} sentences")
         self.caches = caches
         self.cells: list[Tensor | None] = [None] * len(caches)
+        self.masks: list[Tensor | None] = [None] * len(caches) if masks is None else masks
         self.length = 0
         self.beam = rows // sentences
         attends = any(cache is not None for cache in caches)
@@ -125,7 +130,9 @@ class DecodingState:
             new_order: (R',) rows of the present state.
         """
         old_sentences = self._mask.values.size(0) // self.beam
-        self.cells = [c if c is None else c.index_select(0, new_order) for c in self.cells]
+        self.cells, self.masks = (
+            [x if x is None else x.index_select(0, new_order) for x in of_layers]
+            for of_layers in (self.cells, self.masks))
         self._mask.select(new_order)
         sentences = new_order.div(self.beam, rounding_mode="floor")
         together = sentences.numel() % self.beam == 0
@@ -213,12 +220,15 @@ class StreamMemory:
     """Hands the state of streams from one batch of segments to the next; every batch has one.
 
     A batch that is read again, as after a gradient overflow, starts from the same state; one that
-    is never read leaves the state as it was.
+    is never read leaves the state as it was. Several models may read the same batches: each finds
+    the state in which it left them itself.
+
+    Args:
+        state: what the first model that reads begins with; others begin without any.
 
     Attributes:
         train_context: how many layer inputs of earlier segments training keeps.
         eval_context: how many tokens before itself a token sees in evaluation.
-        before, after: the state before and after the batch, None at the start of the streams.
 
     Raises:
         ValueError: a negative context.
@@ -230,20 +240,42 @@ class StreamMemory:
         check_ranges(train_context=train_context, eval_context=eval_context)
         self.train_context = train_context
         self.eval_context = eval_context
-        self.before = self.after = state
+        self._start = state
+        self._before: dict[Any, StreamState | None] = {}
+        self._left: dict[Any, StreamState] = {}
         self._next: StreamMemory | None = None
+
+    @property
+    def before(self) -> StreamState | None:
+        """The first reader's state before the batch, None at the start of the streams."""
+        return next(iter(self._before.values()), self._start)
+
+    @property
+    def after(self) -> StreamState | None:
+        """The first reader's state after the batch."""
+        return next(iter(self._after().values()), self._start)
+
+    def before_of(self, reader: Any) -> StreamState | None:
+        """The state before the batch of one of its readers."""
+        if not self._before:
+            self._before[reader] = self._start
+        return self._before.get(reader)
 
     def next(self) -> StreamMemory:
         """The memory of the batch after this one."""
-        self._next = StreamMemory(self.train_context, self.eval_context, self.after)
+        self._next = StreamMemory(self.train_context, self.eval_context, self._start)
+        self._next._before = self._after()
         return self._next
 
-    def leave(self, state: StreamState) -> None:
-        """Set what the next batch starts from."""
-        self.after = state
+    def leave(self, state: StreamState, reader: Any = None) -> None:
+        """Set what ``reader`` finds before the next batch."""
+        self._left[reader] = state
         if self._next is not None:
-            self._next.before = state
-            self._next.leave(state)
+            self._next._before[reader] = state
+            self._next.leave(state, reader)
+
+    def _after(self) -> dict[Any, StreamState | None]:
+        return {**self._before, **self._left}
 
 
 def _no_padding(x: Tensor) -> Tensor:

@@ -131,9 +131,9 @@ def test_dropout_reaches_every_place():
 
 def test_dropouts_default_to_dropout():
     model = build(dropout=0.3)
-    assert (model.embedding_dropout, model.output_dropout) == (0.3, 0.3)
+    assert (model.embedding_dropout.p, model.output_dropout.p) == (0.3, 0.3)
     model = build(dropout=0.3, embedding_dropout=0.0, output_dropout=0.1)
-    assert (model.embedding_dropout, model.output_dropout) == (0.0, 0.1)
+    assert (model.embedding_dropout.p, model.output_dropout.p) == (0.0, 0.1)
 
 
 def test_without_a_head_the_features_are_returned():
@@ -157,3 +157,12 @@ def test_impossible_options_are_refused():
         build(layers=0)
     with pytest.raises(ValueError, match="pooling must be"):
         logits(build(pooling="first"), torch.tensor([[5]]))
+
+
+@pytest.mark.parametrize("model, config", [
+    (SRUClassifier, SRUClassifierConfig), (SRUppClassifier, SRUppClassifierConfig)])
+def test_previous_outputs_are_refused(model, config):
+    task = SimpleNamespace(source_dictionary=Dictionary(),
+                           cfg=SimpleNamespace(add_prev_output_tokens=True))
+    with pytest.raises(ValueError, match="--add-prev-output-tokens is for models with a decoder"):
+        model.build_model(config(), task)

@@ -400,6 +400,19 @@ def test_checkpoints_that_remember_no_dictionary(other_data, trained, tmp_path):
     assert "the dictionary has" in message
 
 
+def test_sides_of_different_lengths(other_data, corpus, tmp_path):
+    """Of a pair of files with a lone carriage return, fairseq-preprocess makes such sides."""
+    with open(corpus / "train.de") as file:
+        (tmp_path / "train.de").write_text("wort1 \r wort2\n" + file.read())
+    with open(corpus / "train.en") as file:
+        (tmp_path / "train.en").write_text("word1 word2\n" + file.read())
+    run_fairseq("preprocess", "-s", "de", "-t", "en", "--trainpref", tmp_path / "train",
+                "--srcdict", other_data / "dict.de.txt", "--tgtdict", other_data / "dict.en.txt",
+                "--validpref", corpus / "valid", "--destdir", tmp_path / "bin")
+    message = refused(tmp_path / "bin", tmp_path)
+    assert "two sides of the train data have not as many lines" in message
+
+
 def test_another_architecture(data, trained, tmp_path):
     message = refused(data, tmp_path, "--encoder-layers", "3", "--restore-file",
                             trained / "checkpoint_last.pt")

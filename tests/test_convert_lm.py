@@ -12,11 +12,14 @@ from fairseq_cli import eval_lm as fairseq_eval_lm
 from fairseq_cli import preprocess as fairseq_preprocess
 from fairseq_cli import train as fairseq_train
 
+import fairseq_sru
 from fairseq_sru.convert import ConversionError
 from fairseq_sru.convert import __main__ as command_line
 from fairseq_sru.convert.language_model import Vocabulary, from_reference, to_reference
 from fairseq_sru.models.language_model import SRUppLanguageModel
 from fairseq_sru.models.lm_config import SRUppLMConfig
+
+fairseq_sru.register()
 
 SIZES = dict(hidden_size=12, proj_size=6, layers=3, dropout=0.0)
 ADAPTIVE = dict(embed_dim=8, adaptive_cutoff="14,24", adaptive_factor=2.0)

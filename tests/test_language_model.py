@@ -1,14 +1,16 @@
 """The language model: memory, row order, incremental decoding, batches of sentences, gradients."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
-from fairseq.data import Dictionary
+from fairseq.data import Dictionary, TruncatedDictionary
 
-from fairseq_sru.models.language_model import SRUppLanguageModel
+from fairseq_sru.inference import read_model
+from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
+from fairseq_sru.models.lm_config import SRU_PRESETS, SRULMConfig, SRUppLMConfig
 from fairseq_sru.models.lm_config import SRUPP_PRESETS as PRESETS
-from fairseq_sru.models.lm_config import SRUppLMConfig
 from fairseq_sru.state import StreamMemory
 
 PAD, EOS, VOCABULARY = 1, 2, 40
@@ -169,6 +171,31 @@ def test_a_batch_that_is_never_read_leaves_the_state():
     close(log_probs(model, model(text[:, 5:], memory=third)), whole(model, text, 10)[:, 5:])
 
 
+def test_every_model_that_reads_a_batch_has_its_own_memory():
+    """Of other sizes too, whoever reads first, and though one of them reads twice."""
+    models = [build(), build(hidden_size=24, layers=3), build(attention="none")]
+    text = tokens(2, 20)
+    expected = [in_segments(model, text, 8, 5) for model in models]
+    memory = StreamMemory(20, 8)
+    for i, segment in enumerate(text.split(5, 1)):
+        memory = memory.next()
+        readers = [0, 1, 2, 1, 0] if i % 2 else [2, 0, 2, 1]
+        for number in readers:
+            scores = log_probs(models[number], models[number](segment, memory=memory))
+            close(scores, expected[number][:, 5 * i : 5 * i + 5])
+
+
+def test_what_streams_are_resumed_with_belongs_to_the_first_reader():
+    model, other, text = build(), build(layers=3), tokens(2, 10)
+    memory = StreamMemory(10, 10).next()
+    model(text[:, :5], memory=memory)
+    resumed = StreamMemory(10, 10, memory.after).next()
+    scores = log_probs(model, model(text[:, 5:], memory=resumed))
+    close(scores, whole(model, text, 10)[:, 5:])
+    without = log_probs(other, other(text[:, 5:]))
+    close(log_probs(other, other(text[:, 5:], memory=resumed)), without)
+
+
 @pytest.mark.parametrize("options", VARIANTS, ids=variant_id)
 def test_padding_in_any_segment_is_never_seen(options):
     """Rows of different lengths, padded on the right, and the stream goes on after that."""
@@ -261,3 +288,39 @@ def test_dropouts_default_to_dropout():
 def test_impossible_options(options, message):
     with pytest.raises(ValueError, match=message):
         build(**options)
+
+
+class Task:
+    """A task that reads more types than the model is to predict."""
+
+    def __init__(self, output_types, **options):
+        self.source_dictionary = Dictionary()
+        for i in range(VOCABULARY - len(self.source_dictionary)):
+            self.source_dictionary.add_symbol(f"w{i}")
+        self.target_dictionary = TruncatedDictionary(self.source_dictionary, output_types)
+        self.args = SimpleNamespace(**options)
+
+
+MODELS = [(SRUppLanguageModel, SRUppLMConfig, PRESETS["srupp_lm_tiny"]),
+          (SRULanguageModel, SRULMConfig, SRU_PRESETS["sru_lm_tiny"])]
+
+
+@pytest.mark.parametrize("model, config, preset", MODELS)
+def test_options_of_the_task_reach_the_model(model, config, preset):
+    """--output-dictionary-size and --max-target-positions, whether the task or the model has it."""
+    built = model.build_model(config(**preset), Task(20, max_target_positions=7))
+    scores, _ = built(tokens(2, 9))
+    assert scores.shape == (2, 9, 20)
+    assert built.max_positions() == built.max_decoder_positions() == 7
+    built = model.build_model(config(**preset, max_target_positions=5), Task(20))
+    assert built.max_positions() == 5
+    assert model.build_model(config(**preset), Task(20)).max_positions() == sys.maxsize
+    for tied in dict(share_decoder_input_output_embed=True), dict(adaptive_cutoff="8"):
+        with pytest.raises(ValueError, match="--output-dictionary-size needs an output of its own"):
+            model.build_model(config(**{**preset, **tied}), Task(20))
+
+
+def test_the_engine_leaves_a_smaller_output_alone():
+    built = SRUppLanguageModel.build_model(SRUppLMConfig(**PRESETS["srupp_lm_tiny"]), Task(20))
+    with pytest.raises(ValueError, match="--output-dictionary-size"):
+        read_model(built)

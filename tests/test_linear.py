@@ -1,11 +1,17 @@
 """Linear maps by oneDNN equal PyTorch's, values and gradients, and step aside where they must."""
 
+import argparse
 import importlib
 
 import pytest
 import torch
 import torch.nn.functional as F
+from test_translation import build
+from torch import nn
+from torch.ao import quantization
 
+from fairseq_sru.models.transformer_sru import TransformerSRUModel
+from fairseq_sru.modules import SRU, SRUpp
 from fairseq_sru.ops import Linear, linear
 
 module = importlib.import_module("fairseq_sru.ops.linear")  # the package's linear is the function
@@ -92,3 +98,60 @@ def test_module_is_a_linear():
     plain.load_state_dict(ours.state_dict())
     x = torch.randn(20, 16)
     torch.testing.assert_close(ours(x), plain(x))
+
+
+def model_of(kind):
+    if kind == "srupp":
+        return SRUpp(8, 12, 4)
+    if kind == "sru":
+        return nn.Sequential(nn.Linear(4, 8), SRU(8, 12))
+    return build()
+
+
+@pytest.mark.parametrize("kind", ["srupp", "sru", "translation"])
+@pytest.mark.parametrize("quantise", [
+    lambda model: quantization.quantize_dynamic(model, {nn.Linear}),
+    lambda model: quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.float16),
+    lambda model: quantization.prepare_qat(configured(model).train()),
+    lambda model: quantization.prepare(configured(model).eval()),
+])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_quantisation_by_type_is_refused(kind, quantise):
+    """It would convert nothing, or what decoding cannot use."""
+    with pytest.raises(NotImplementedError, match="python -m fairseq_sru.export.*int8") as caught:
+        quantise(model_of(kind))
+    assert "\n" not in str(caught.value)
+
+
+def configured(model):
+    model.qconfig = quantization.default_qconfig
+    return model
+
+
+class Wrapped(torch.Tensor):
+    """As libraries that quantise or share out weights wrap them."""
+
+    seen: list = []
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is F.linear:
+            cls.seen.append(function)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_subclasses_of_tensors_see_their_product(rows):
+    """And no kernel of ours reads their memory."""
+    x, weight = torch.randn(rows, 8), torch.randn(6, 8)
+    Wrapped.seen.clear()
+    y = linear(x, weight.as_subclass(Wrapped))
+    assert Wrapped.seen == [F.linear]
+    torch.testing.assert_close(torch.Tensor(y), x @ weight.t())
+
+
+@pytest.mark.parametrize("option", ["quant_noise_pq", "quant_noise_scalar"])
+def test_quantisation_noise_without_the_sru_layers_is_refused(option):
+    args = argparse.Namespace(**{option: 0.1})
+    with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} reaches"):
+        TransformerSRUModel.build_model(args, None)

@@ -50,7 +50,6 @@ def fairseqs(model, sources, prefixes=None, **options):
         [model], dictionary, normalize_scores=not unnormalized, **options)
     if size:
         generator.repeat_ngram_blocker = NGramRepeatBlock(size)
-    model.make_generation_fast_(need_attn=True)
     found = []
     for i, source in enumerate(sources):
         sample = {"net_input": {"src_tokens": source[None],
@@ -204,7 +203,6 @@ def test_batches_give_what_fairseqs_batches_give():
     model = strong_model(4)
     sources = random_sources(8)
     generator = SequenceGenerator([model], model.decoder.dictionary, beam_size=4, max_len_b=25)
-    model.make_generation_fast_(need_attn=False)
     sample = {"net_input": {"src_tokens": batch(sources, left=True),
                             "src_lengths": torch.tensor([len(s) for s in sources])}}
     ours = Engine(read_model(model)).translate(

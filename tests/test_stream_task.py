@@ -14,6 +14,7 @@ from conftest import ROOT, USER_DIR, binarise, run_fairseq, run_python, train_on
 from fairseq import checkpoint_utils, options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import eval_lm as fairseq_eval_lm
+from fairseq_cli import generate as fairseq_generate
 from fairseq_cli import train as fairseq_train
 
 from fairseq_sru.errors import UsageError
@@ -246,6 +247,42 @@ def test_segment_length_changes_no_score_and_context_does(lm_data, trained):
     assert abs(evaluate(lm_data, trained, "--eval-context", "0") - scores[0]) > 1e-4
 
 
+def test_an_ensemble_has_a_memory_a_model(lm_data, trained):
+    """Its score is that of the mean probability, however long the segments."""
+    paths = [str(trained), str(trained.with_name("checkpoint1.pt"))]
+    models, _ = checkpoint_utils.load_model_ensemble(paths)
+
+    def score(segment, models):
+        task = build_task(lm_data, eval_segment=segment, eval_context=9)
+        task.load_dataset("test")
+        batches = task.eval_lm_dataloader(task.dataset("test"))
+        return fairseq_eval_lm.eval_lm(models, task.dictionary, batches)["loss"]
+
+    scores = [score(segment, models) for segment in (1, 4, 50, 1000)]
+    assert max(scores) - min(scores) < 1e-5
+    alone = [score(4, [model]) for model in models]
+    assert abs(alone[0] - alone[1]) > 0.01 and scores[0] < max(alone)
+
+
+@pytest.mark.parametrize("args", [(), ("--batch-size", "5"), ("--score-reference",)])
+def test_generate_says_that_it_continues_no_streams(lm_data, trained, args):
+    command = [lm_data, "--user-dir", USER_DIR, "--task", "srupp_language_modeling", "--path",
+               trained, "--cpu", "--num-workers", "0", *args]
+    parser = options.get_generation_parser()
+    with pytest.raises(UsageError, match="fairseq-generate continues no streams: .*interactive"):
+        fairseq_generate.main(options.parse_args_and_arch(parser, [*map(str, command)]))
+
+
+def test_generate_continues_every_line_with_the_task_it_names(lm_data, trained, capsys):
+    command = [lm_data, "--user-dir", USER_DIR, "--task", "language_modeling", "--path", trained,
+               "--sample-break-mode", "eos", "--cpu", "--num-workers", "0", "--max-len-b", "5",
+               "--min-len", "0"]
+    parser = options.get_generation_parser()
+    fairseq_generate.main(options.parse_args_and_arch(parser, [*map(str, command)]))
+    lines = (lm_data.parent / "test.txt").read_text().count("\n")
+    assert len(re.findall(r"^H-\d+", capsys.readouterr().out, re.MULTILINE)) == lines
+
+
 def test_every_command_counts_every_token_once(lm_data, trained, caplog):
     text = (lm_data.parent / "test.txt").read_text()
     count = len(text.split()) + text.count("\n")
@@ -290,6 +327,7 @@ def test_texts_are_continued_from_a_prompt(lm_data, trained, task):
     (("--context-window", "5"), "give --eval-context instead"),
     (("--gen-subset", "lost"), "lost.bin and .idx do not exist"),
     (("--batch-size", "10000"), "cannot fill 10000 streams"),
+    (("--model-overrides", "{'max_target_positions': 5}"), "longer than --max-target-positions 5"),
 ])
 def test_mistakes_are_named(lm_data, trained, args, message):
     with pytest.raises(UsageError, match=message):

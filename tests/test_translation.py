@@ -7,6 +7,7 @@ import torch
 from fairseq.data import Dictionary
 
 from fairseq_sru.models.config import SRUppConfig
+from fairseq_sru.models.encoder import expand
 from fairseq_sru.models.translation import PRESETS, SRUppModel
 
 PAD, EOS = 1, 2
@@ -85,7 +86,6 @@ def test_scores_depend_on_the_sentence_alone(options):
 def test_incremental_decoding_equals_the_full_forward(options, beam):
     """Beams are reordered at random, sentences finish, as in fairseq's beam search."""
     model = build(**options)
-    model.decoder.need_attention = True
     encoder, decoder = model.encoder, model.decoder
     generator = torch.Generator().manual_seed(0)
     source = batch(sentences(4, 1, 9, 30), left=True)
@@ -96,7 +96,7 @@ def test_incremental_decoding_equals_the_full_forward(options, beam):
         scores, extra = decoder(prefix, encoder_out=encoded, incremental_state=state)
         full, full_extra = decoder(prefix, encoder_out=encoded)
         torch.testing.assert_close(scores, full[:, -1:], rtol=0, atol=1e-10)
-        if extra["attn"] is not None:
+        if extra["attn"][0] is not None:
             torch.testing.assert_close(
                 extra["attn"][0], full_extra["attn"][0][:, -1:], rtol=0, atol=1e-10)
         left = len(prefix) // beam
@@ -126,7 +126,6 @@ def test_the_source_is_not_copied_for_every_beam():
 
 def test_attention_falls_on_real_source_tokens_only():
     model = build()
-    model.decoder.make_generation_fast_(need_attn=True)
     source = batch(sentences(3, 2, 8, 30))
     _, extra = model(source, None, batch(sentences(3, 2, 5, 25)))
     attention = extra["attn"][0]
@@ -135,9 +134,50 @@ def test_attention_falls_on_real_source_tokens_only():
     assert (attention.sum(-1) < 1).all()  # the rest goes to the target
 
 
-def test_weights_are_only_computed_when_asked_for():
+@pytest.mark.parametrize("training", [False, True])
+def test_the_alignment_is_that_of_the_layer_and_the_heads_asked_for(training):
+    model = build(decoder_layers=3, decoder_attention="1,2").train(training)
+    source, previous = batch(sentences(3, 2, 8, 30)), batch(sentences(3, 2, 5, 25))
+    layers = model.decoder.stack.layers
+    weights = {}
+    for number, layer in enumerate(layers):
+        layer.dropout = layer.recurrence.dropout = 0.0
+        layer.register_forward_hook(
+            lambda layer, args, out, number=number: weights.update({number: out[2]}))
+    for asked, number in ((None, 1), (0, 0), (1, 1)):
+        for heads in (None, 1, 2):
+            extra = model(source, None, previous, alignment_layer=asked, alignment_heads=heads)[1]
+            expected = weights.pop(number)[:, :heads, :, : source.size(1)].mean(1)
+            torch.testing.assert_close(extra["attn"][0], expected, rtol=0, atol=0)
+            assert all(w is None for w in weights.values()), "only one layer need compute them"
+    with pytest.raises(ValueError, match=r"alignment_layer 2 does not attend.*\[0, 1\]"):
+        model(source, None, previous, alignment_layer=2)
+
+
+def test_hidden_states_are_returned_as_the_transformers_are():
     model = build()
-    assert model(torch.tensor([[5, 6]]), None, torch.tensor([[EOS]]))[1]["attn"] is None
+    source, previous = batch(sentences(3, 2, 8, 30)), batch(sentences(3, 2, 5, 25))
+    encoded = model.encoder(source, return_all_hiddens=True)
+    assert [tuple(x.shape) for x in encoded["encoder_states"]] == 3 * [(source.size(1), 3, 32)]
+    states = model(source, None, previous)[1]["inner_states"]
+    assert [tuple(x.shape) for x in states] == 3 * [(previous.size(1), 3, 32)]
+    order = torch.tensor([2, 0])
+    chosen = expand(model.encoder.reorder_encoder_out(encoded, order))["encoder_states"]
+    assert torch.equal(chosen[1], encoded["encoder_states"][1][:, order])
+
+
+def test_unknown_arguments_are_refused():
+    model = build()
+    tokens = torch.tensor([[5, 6]])
+    encoded = model.encoder(tokens)
+    for call in (
+        lambda: model(tokens, None, tokens, full_context=True),
+        lambda: model.encoder(tokens, full_context=True),
+        lambda: model.decoder(tokens, encoded, full_context_alignment=True),
+        lambda: model.decoder.extract_features(tokens, encoded, full_context_alignment=True),
+    ):
+        with pytest.raises(TypeError, match="full_context"):
+            call()
 
 
 @pytest.mark.parametrize("options", [dict(), dict(encoder_bidirectional=True)], ids=variant_id)

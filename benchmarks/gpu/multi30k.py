@@ -10,7 +10,7 @@ from pathlib import Path
 def main() -> None:
     for folder in map(Path, sys.argv[1:]):
         log = (folder / "train.log").read_text()
-        entries = [json.loads(line[line.index("{"):]) for line in log.splitlines()
+        entries = [json.loads(line[line.index("{"):]) for line in log.split("\n")
                    if '{"epoch"' in line]
         (bleu,) = (score for score in json.loads((folder / "bleu.json").read_text())
                    if score["name"] == "BLEU")

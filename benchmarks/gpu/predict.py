@@ -141,7 +141,7 @@ def loop_over_time(listing: str, name: str, mufus: int) -> list[Instruction]:
 
 def section(listing: str, name: str) -> Iterator[str]:
     inside = False
-    for line in listing.splitlines():
+    for line in listing.split("\n"):
         if line.startswith(".text."):
             inside = line == f".text.{name}:"
         elif inside:

@@ -15,6 +15,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from fairseq_sru.errors import UsageError, one_line
+from fairseq_sru.files import read_lines
 
 Runs = "dict[tuple[str, str], list[dict[str, Any]]]"  # by set and model
 
@@ -28,7 +29,7 @@ def read(path: Path) -> Runs:
     if not path.exists():
         raise UsageError(f"{path} does not exist: write it by compare.py")
     tries: dict[tuple[str, str], Any] = defaultdict(lambda: defaultdict(list))
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         run = json.loads(line)
         tries[run["set"], run["model"]][run["dropout"]].append(run)
     if not tries:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from sacremoses import MosesDetokenizer
 
+from fairseq_sru.files import read_lines
+
 
 def read_translations(generated: Path) -> dict[int, str]:
     """Number and tokens of every sentence fairseq-generate translated, in the order of the test."""
     found = {}
-    for line in generated.read_text(encoding="utf-8").split("\n"):
+    for line in read_lines(generated):
         if line.startswith("H-"):
             label, _, tokens = line.split("\t")
             found[int(label[2:])] = tokens
@@ -27,8 +29,7 @@ def main() -> None:
 
     translations = read_translations(options.generated)
     tokens, text = (
-        (options.corpus / name).read_text(encoding="utf-8").split("\n")[:-1]
-        for name in ("test.en", "test.txt")
+        read_lines(options.corpus / name) for name in ("test.en", "test.txt")
     )
     detokenise = MosesDetokenizer("en").detokenize
     files = {

@@ -1,4 +1,4 @@
-"""Tatoeba's and Multi30k's German-English pairs as train, valid and test, no sentence in two splits.
+"""Pairs of Tatoeba and Multi30k as train, valid and test; no sentence in two splits.
 
 Tatoeba translates a sentence many times over, so an English sentence is in one split with all its
 translations, by its hash. Pairs of train either side of which occurs in valid or test are left out,

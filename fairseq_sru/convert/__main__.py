@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fairseq_sru.convert.recorded import check_folder
 from fairseq_sru.errors import one_line
+from fairseq_sru.files import read_lines
 
 
 def main() -> int:
@@ -39,7 +40,7 @@ def main() -> int:
         parser.error("give --check DIR, or a source and a target")
     from fairseq_sru.convert.checkpoint import export_model, import_model  # these need fairseq
 
-    words = args.vocabulary and args.vocabulary.read_text(encoding="utf-8").splitlines()
+    words = args.vocabulary and read_lines(args.vocabulary)
     if args.to_reference:
         dictionary = args.dict or args.source.parent / "dict.txt"
         export_model(args.source, args.target, dictionary, words)

@@ -8,7 +8,7 @@ from typing import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from fairseq_sru.errors import UsageError
+from fairseq_sru.files import read_lines
 
 
 class Vocabulary:
@@ -52,8 +52,4 @@ class Vocabulary:
         Raises:
             UsageError: the file is missing or no UTF-8.
         """
-        try:
-            text = path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {path}: {error}") from error
-        return cls(text.split("\n")[:-1], pad, unk, eos)
+        return cls(read_lines(path), pad, unk, eos)

@@ -86,6 +86,8 @@ def _problem(encoder: Any, decoder: Any) -> str | None:
         return "it has no stack of SRU or SRU++ layers"
     if not isinstance(decoder.embed_tokens, nn.Embedding):
         return "adaptive embeddings"
+    if decoder.embed_tokens.num_embeddings != len(decoder.dictionary):
+        return "--output-dictionary-size"
     if any(layer.recurrence.tanh for layer in stack.layers):
         return "tanh in the recurrence"
     return None

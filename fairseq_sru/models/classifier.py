@@ -17,10 +17,10 @@ from fairseq_sru.models.classifier_config import (
     SRUppClassifierConfig,
 )
 from fairseq_sru.models.config import SRULayerConfig
-from fairseq_sru.models.embedding import build_embedding, load_vectors
+from fairseq_sru.models.embedding import Dropout, build_embedding, load_vectors
 from fairseq_sru.models.stack import build_srupp, layer_options
 from fairseq_sru.modules import SRU, pool
-from fairseq_sru.ops import Linear, dropout
+from fairseq_sru.ops import Linear
 from fairseq_sru.options import check_config
 from fairseq_sru.registry import register_model, register_presets
 
@@ -51,8 +51,9 @@ class SentenceClassifier(BaseFairseqModel):
         self.encoder: Any = encoder
         self.pooling = pooling
         self.bidirectional = bidirectional
-        self.embedding_dropout = embedding_dropout
-        self.output_dropout = output_dropout
+        name = type(self).__name__
+        self.embedding_dropout = Dropout(embedding_dropout, module_name=name)
+        self.output_dropout = Dropout(output_dropout, module_name=name)
         self.classification_heads = nn.ModuleDict()
 
     def register_classification_head(self, name: str, num_classes: int, **unused: Any) -> None:
@@ -65,27 +66,34 @@ class SentenceClassifier(BaseFairseqModel):
         self,
         src_tokens: Tensor,
         src_lengths: Tensor | None = None,
+        features_only: bool = True,
         classification_head_name: str | None = None,
-        **unused: Any,
     ) -> tuple[Tensor, None]:
         """Classify a batch.
 
         Args:
             src_tokens: (B, L), padded left or right.
+            features_only: as fairseq's criterion says; there is nothing else.
 
         Returns:
             logits (B, classes) of the head, or what it would read, (B, D), without a name; None.
         """
         pad = src_tokens.t().eq(self.padding_idx)
         padded = bool(pad.any()) if pad.device.type == "cpu" else True
-        x = self.embed_tokens(src_tokens.t())
-        x = dropout(x, self.embedding_dropout, self.training)
+        x = self.embedding_dropout(self.embed_tokens(src_tokens.t()))
         h, *_ = self.encoder(x, pad=pad if padded else None)
-        x = pool(h, pad if padded else None, self.pooling, self.bidirectional)
-        x = dropout(x, self.output_dropout, self.training)
+        x = self.output_dropout(
+            pool(h, pad if padded else None, self.pooling, self.bidirectional))
         if classification_head_name is not None:
             x = self.classification_heads[classification_head_name](x)
         return x, None
+
+    def get_normalized_probs(
+        self, net_output: tuple[Tensor, Any], log_probs: bool, sample: Any = None
+    ) -> Tensor:
+        """(Logarithms of) the probabilities of the classes, from what :meth:`forward` returns."""
+        logits = net_output[0].float()
+        return logits.log_softmax(-1) if log_probs else logits.softmax(-1)
 
 
 @register_model("sru_classifier", dataclass=SRUClassifierConfig)
@@ -100,6 +108,7 @@ class SRUClassifier(SentenceClassifier):
             ValueError: impossible sizes or options, or a malformed --embed-path.
         """
         check_config(cfg, SRUClassifierConfig)
+        _check(task)
         stack = SRU(cfg.embed_dim, cfg.hidden_size, cfg.layers, bidirectional=cfg.bidirectional,
                     **layer_options(cfg, SRULayerConfig))
         return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))
@@ -117,9 +126,16 @@ class SRUppClassifier(SentenceClassifier):
             ValueError: impossible sizes or options, or a malformed --embed-path.
         """
         check_config(cfg, SRUppClassifierConfig)
+        _check(task)
         stack = build_srupp(
             cfg, cfg.embed_dim, cfg.layers, cfg.attention, bidirectional=cfg.bidirectional)
         return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))
+
+
+def _check(task: Any) -> None:
+    if getattr(getattr(task, "cfg", None), "add_prev_output_tokens", False):
+        raise ValueError("--add-prev-output-tokens is for models with a decoder, which a sentence "
+                         "classifier has not: leave it out")
 
 
 def _embedding(cfg: ClassifierConfig, dictionary: Dictionary) -> nn.Embedding:

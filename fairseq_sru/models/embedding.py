@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fairseq.data import Dictionary
-from fairseq.modules import AdaptiveInput, AdaptiveSoftmax
+from fairseq.modules import AdaptiveInput, AdaptiveSoftmax, FairseqDropout
 from fairseq.modules.adaptive_softmax import TiedLinear
 from torch import Tensor, nn
 
@@ -90,11 +90,11 @@ def build_adaptive_input(
     return module
 
 
-class Dropout(nn.Dropout):
-    """:func:`fairseq_sru.ops.dropout` as a module."""
+class Dropout(FairseqDropout):
+    """:func:`fairseq_sru.ops.dropout` as fairseq's module."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return dropout(input, self.p, self.training)
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
+        return dropout(x, self.p, self.training or self.apply_during_inference)
 
 
 class TiedOutput(TiedLinear):
@@ -142,7 +142,7 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
             adaptive_inputs=adaptive_input,
             tie_proj=tie_proj,
         )
-        self.dropout_module = Dropout(dropout_p)
+        self.dropout_module = Dropout(dropout_p, module_name=type(self).__name__)
         embedding, proj = adaptive_input.weights_for_band(0)
         if tie_proj:
             proj = TiedLinear(proj, transpose=True)
@@ -151,5 +151,5 @@ class TiedAdaptiveSoftmax(AdaptiveSoftmax):
             nn.init.xavier_uniform_(proj.weight)
         self.head = nn.Sequential(proj, TiedHead(embedding, len(self.tail)))
         for band, tail in enumerate(self.tail, start=1):
-            tail[1] = Dropout(dropout_p)
+            tail[1] = Dropout(dropout_p, module_name=type(self).__name__)
             tail[-1] = TiedOutput(adaptive_input.weights_for_band(band)[0])

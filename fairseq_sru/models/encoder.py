@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List
+from typing import Dict, List
 
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from fairseq_sru.models.config import SRUppConfig
 from fairseq_sru.models.stack import build_srupp
+from fairseq_sru.modules.retained import RetainedDropout
 from fairseq_sru.ops import dropout
 
 EncoderOut = Dict[str, List[Tensor]]
 
 
-class SRUppEncoder(FairseqEncoder):
+class SRUppEncoder(RetainedDropout, FairseqEncoder):
     """Encode source sentences, uni- or bidirectionally.
 
     Raises:
@@ -44,28 +45,35 @@ class SRUppEncoder(FairseqEncoder):
         )
 
     def forward(
-        self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused: Any
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor | None = None,
+        return_all_hiddens: bool = False,
     ) -> EncoderOut:
         """Encode a batch.
 
         Args:
             src_tokens: (B, S), padded left or right.
+            return_all_hiddens: fill ``encoder_states``.
 
         Returns:
             encoder_out: [(S, B, D)]; encoder_padding_mask: [(B, S)] bool, True = padding, empty
-            if nothing is padded; rows: empty, see :meth:`reorder_encoder_out`.
+            if nothing is padded; rows: empty, see :meth:`reorder_encoder_out`; encoder_states: the
+            first layer's input and every layer's output (S, B, D), before the last layer norm.
         """
         pad = src_tokens.eq(self.padding_idx)
         padded = bool(pad.any()) if pad.device.type == "cpu" else True
         x = self.embed_tokens(src_tokens.t()) * self.embed_scale
-        x = dropout(x, self.embedding_dropout, self.training)
-        x = self.stack(x, pad=pad.t() if padded else None).h
+        x = dropout(x, self.embedding_dropout, self.drops)
+        x, _, inputs, _ = self.stack(x, pad=pad.t() if padded else None)
+        states = [*inputs, x] if return_all_hiddens else []
         if self.output_norm is not None:
             x = self.output_norm(x)
         return {
             "encoder_out": [x],
             "encoder_padding_mask": [pad] if padded else [],
             "rows": [],
+            "encoder_states": states,
         }
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
@@ -89,6 +97,7 @@ def expand(encoder_out: EncoderOut) -> EncoderOut:
             x.index_select(0, rows) for x in encoder_out["encoder_padding_mask"]
         ],
         "rows": [],
+        "encoder_states": [x.index_select(1, rows) for x in encoder_out["encoder_states"]],
     }
 
 

@@ -6,7 +6,13 @@ from typing import Any
 
 from fairseq.models import FairseqLanguageModel
 
-from fairseq_sru.models.lm_config import SRU_PRESETS, SRUPP_PRESETS, SRULMConfig, SRUppLMConfig
+from fairseq_sru.models.lm_config import (
+    SRU_PRESETS,
+    SRUPP_PRESETS,
+    LMConfig,
+    SRULMConfig,
+    SRUppLMConfig,
+)
 from fairseq_sru.models.lm_decoder import LMDecoder
 from fairseq_sru.models.stack import build_sru_lm, build_srupp_lm
 from fairseq_sru.options import check_config
@@ -30,7 +36,7 @@ class SRUppLanguageModel(FairseqLanguageModel):
         check_config(cfg, SRUppLMConfig)
         return cls(LMDecoder(
             cfg, task.target_dictionary, build_srupp_lm,
-            generation_context=cfg.generation_context))
+            generation_context=cfg.generation_context, **_of_task(cfg, task)))
 
 
 @register_model("sru_lm", dataclass=SRULMConfig)
@@ -51,7 +57,17 @@ class SRULanguageModel(FairseqLanguageModel):
         """
         check_config(cfg, SRULMConfig)
         return cls(LMDecoder(
-            cfg, task.target_dictionary, build_sru_lm, narrow_features=False))
+            cfg, task.target_dictionary, build_sru_lm, narrow_features=False,
+            **_of_task(cfg, task)))
+
+
+def _of_task(cfg: LMConfig, task: Any) -> dict[str, Any]:
+    """What options of the task say about the model."""
+    limit = cfg.max_target_positions
+    if limit is None:
+        limit = getattr(getattr(task, "args", None), "max_target_positions", None)
+    read = getattr(task, "source_dictionary", task.target_dictionary)
+    return {"input_types": len(read), "max_target_positions": limit}
 
 
 register_presets("srupp_lm", SRUPP_PRESETS)

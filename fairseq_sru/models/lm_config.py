@@ -43,6 +43,10 @@ class LMConfig(FairseqDataclass):
     tie_adaptive_proj: bool = field(
         default=False, metadata={"help": "tie the projections of adaptive input and softmax"}
     )
+    max_target_positions: Optional[int] = field(
+        default=None,
+        metadata={"help": "most tokens of a text; default: that of the task, or any number"},
+    )
 
 
 @dataclass

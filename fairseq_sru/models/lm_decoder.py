@@ -18,11 +18,12 @@ from fairseq_sru.models.embedding import (
 )
 from fairseq_sru.models.lm_config import LMConfig
 from fairseq_sru.modules import Stack
+from fairseq_sru.modules.retained import RetainedDropout
 from fairseq_sru.ops import Linear, dropout
 from fairseq_sru.state import StreamMemory, StreamState
 
 
-class LMDecoder(FairseqIncrementalDecoder):
+class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
     """Predict every next token from those before.
 
     Without memory a row is a text of its own; with it, the next segment of a stream whose cells,
@@ -33,6 +34,8 @@ class LMDecoder(FairseqIncrementalDecoder):
         narrow_features: an output that is not tied reads features of the embedding's size, as a
             tied one must; otherwise of --hidden-size.
         generation_context: how many tokens before itself a token sees in generation; None: all.
+        input_types: size of the vocabulary that is read; None: of ``dictionary``.
+        max_target_positions: most tokens of a text; None: any number.
 
     Raises:
         ValueError: impossible sizes or options.
@@ -48,8 +51,17 @@ class LMDecoder(FairseqIncrementalDecoder):
         *,
         narrow_features: bool = True,
         generation_context: int | None = None,
+        input_types: int | None = None,
+        max_target_positions: int | None = None,
     ) -> None:
         super().__init__(dictionary)
+        if input_types is None:
+            input_types = len(dictionary)
+        tied = cfg.share_decoder_input_output_embed or bool(cfg.adaptive_cutoff)
+        if tied and input_types != len(dictionary):
+            raise ValueError("--output-dictionary-size needs an output of its own: leave out "
+                             "--share-decoder-input-output-embed and --adaptive-cutoff")
+        self.max_target_positions = _default(max_target_positions, sys.maxsize)
         embed_dim = cfg.hidden_size if cfg.embed_dim is None else cfg.embed_dim
         self.generation_context = generation_context
         self.padding_idx = dictionary.pad()
@@ -61,21 +73,21 @@ class LMDecoder(FairseqIncrementalDecoder):
         if cfg.adaptive_cutoff:
             self._build_adaptive(cfg, cfg.adaptive_cutoff, len(dictionary), embed_dim)
         else:
-            self._build_plain(cfg, len(dictionary), embed_dim, narrow_features)
+            self._build_plain(cfg, input_types, embed_dim, narrow_features)
         self.stack = build_stack(cfg, cfg.hidden_size if cfg.adaptive_cutoff else embed_dim)
 
     def _build_plain(
-        self, cfg: LMConfig, vocabulary: int, embed_dim: int, narrow_features: bool
+        self, cfg: LMConfig, input_types: int, embed_dim: int, narrow_features: bool
     ) -> None:
         if cfg.tie_adaptive_proj:
             raise ValueError("--tie-adaptive-proj needs --adaptive-cutoff")
         tied = cfg.share_decoder_input_output_embed
         features = embed_dim if tied or narrow_features else cfg.hidden_size
-        self.embed_tokens = build_embedding(vocabulary, embed_dim, self.padding_idx)
+        self.embed_tokens = build_embedding(input_types, embed_dim, self.padding_idx)
         if features != cfg.hidden_size:
             self.feature_proj = Linear(cfg.hidden_size, features, bias=False)
             nn.init.xavier_uniform_(self.feature_proj.weight)
-        output = self.output_projection = Linear(features, vocabulary)
+        output = self.output_projection = Linear(features, len(self.dictionary))
         nn.init.zeros_(output.bias)
         if tied:
             output.weight = self.embed_tokens.weight
@@ -102,7 +114,7 @@ class LMDecoder(FairseqIncrementalDecoder):
         features_only: bool = False,
         memory: StreamMemory | None = None,
         padded: bool | None = None,
-        **unused: Any,
+        src_lengths: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Score the next token at every position.
 
@@ -114,7 +126,7 @@ class LMDecoder(FairseqIncrementalDecoder):
 
         Returns:
             scores (B, T, vocabulary), or features (B, T, embedding or hidden size) with
-            ``features_only`` and for the adaptive softmax; {"attn": None}.
+            ``features_only`` and for the adaptive softmax; {"attn": [None]}.
         """
         features, extra = self.extract_features(
             prev_output_tokens, encoder_out, incremental_state, memory, padded)
@@ -127,7 +139,7 @@ class LMDecoder(FairseqIncrementalDecoder):
         incremental_state: dict[str, Any] | None = None,
         memory: StreamMemory | None = None,
         padded: bool | None = None,
-        **unused: Any,
+        src_lengths: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """As :meth:`forward`, without the output projection."""
         if incremental_state is not None:
@@ -137,16 +149,16 @@ class LMDecoder(FairseqIncrementalDecoder):
         x = x.transpose(0, 1)
         if self.feature_proj is not None:
             x = self.feature_proj(x)
-        return dropout(x, self.output_dropout, self.training), {"attn": None}
+        return dropout(x, self.output_dropout, self.drops), {"attn": [None]}
 
-    def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
+    def output_layer(self, features: Tensor) -> Tensor:
         """(B, T, embedding or hidden size) -> (B, T, vocabulary); the adaptive softmax reads
         features."""
         return features if self.output_projection is None else self.output_projection(features)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         x = self.embed_tokens(tokens.t())
-        return dropout(x, self.embedding_dropout, self.training)
+        return dropout(x, self.embedding_dropout, self.drops)
 
     def _read_all(
         self, tokens: Tensor, memory: StreamMemory | None, padded: bool | None
@@ -157,7 +169,9 @@ class LMDecoder(FairseqIncrementalDecoder):
         x = self._embed(tokens)
         if memory is None:
             return self.stack.read(x, pad=pad, causal=True).h
-        before = None if memory.before is None else memory.before.to(x.device)
+        before = memory.before_of(self)
+        if before is not None:
+            before = before.to(x.device)
         out = self.stack.read(
             x,
             pad=pad,
@@ -170,7 +184,7 @@ class LMDecoder(FairseqIncrementalDecoder):
         attended = [
             x if layer.attends else None for x, layer in zip(out.inputs, self.stack.layers)]
         context = memory.train_context if self.training else memory.eval_context
-        memory.leave(StreamState.after(before, out.c, attended, pad, context))
+        memory.leave(StreamState.after(before, out.c, attended, pad, context), self)
         return out.h
 
     def _read_next(self, tokens: Tensor, incremental_state: dict[str, Any]) -> Tensor:
@@ -191,10 +205,10 @@ class LMDecoder(FairseqIncrementalDecoder):
             state.reorder(new_order)
 
     def max_positions(self) -> int:
-        """There is no limit."""
-        return sys.maxsize
+        """--max-target-positions; the model itself has no limit."""
+        return self.max_target_positions
 
 
-def _default(value: float | None, otherwise: float) -> float:
+def _default(value: Any, otherwise: Any) -> Any:
     """``value``, or ``otherwise`` if there is none."""
     return otherwise if value is None else value

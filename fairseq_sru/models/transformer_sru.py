@@ -79,8 +79,10 @@ class SRUInside(FairseqIncrementalState, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (L, B, input_size) -> (L, B, size)"""
         before = self.get_incremental_state(self._state, "cell")
-        h, c = self.layer(x, None if before is None else before["c"], self._pad)
-        self.set_incremental_state(self._state, "cell", {"c": c})
+        if before is None:
+            before = {"c": None, "mask": self.layer.recurrence.draw_mask(x.size(1))}
+        h, c = self.layer(x, before["c"], self._pad, before["mask"])
+        self.set_incremental_state(self._state, "cell", {**before, "c": c})
         return h
 
     def reorder_incremental_state(
@@ -89,7 +91,8 @@ class SRUInside(FairseqIncrementalState, nn.Module):
         """Row i continues what row new_order[i] was (beam search)."""
         state = self.get_incremental_state(incremental_state, "cell")
         if state is not None:
-            state["c"] = state["c"].index_select(0, new_order)
+            for name, value in state.items():
+                state[name] = None if value is None else value.index_select(0, new_order)
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -190,11 +193,16 @@ class TransformerSRUModel(TransformerModel):
         """Build from options and the task's dictionaries.
 
         Raises:
-            ValueError: an embedding is to be shared between two dictionaries or two sizes, or an
-                option has an impossible value.
+            ValueError: an embedding is to be shared between two dictionaries or two sizes, an
+                option has an impossible value, or quantisation noise is asked for, which would
+                leave out the SRU layers.
         """
         fill_in(DEFAULTS)(args)
         check_options(args, CHECKED)
+        for option in ("quant_noise_pq", "quant_noise_scalar"):
+            if getattr(args, option, 0):
+                raise ValueError(f"--{option.replace('_', '-')} reaches the Transformer's own maps "
+                                 "alone, not the SRU layers: leave it out")
         model = super().build_model(args, task)
         if args.share_input_embeddings:
             if task.source_dictionary != task.target_dictionary:

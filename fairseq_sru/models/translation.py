@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fairseq.models import FairseqEncoderDecoderModel
+from torch import Tensor
 
 from fairseq_sru.models.config import PRESETS, SRUppConfig
-from fairseq_sru.models.decoder import SRUppDecoder
+from fairseq_sru.models.decoder import DecoderOut, SRUppDecoder
 from fairseq_sru.models.embedding import build_embedding
 from fairseq_sru.models.encoder import SRUppEncoder
 from fairseq_sru.options import check_config
@@ -23,7 +24,8 @@ class SRUppModel(FairseqEncoderDecoderModel):
         """Build from options and the task's dictionaries.
 
         Raises:
-            ValueError: --share-all-embeddings with two dictionaries, or impossible sizes.
+            ValueError: --share-all-embeddings with two dictionaries, --load-alignments without
+                attention that could learn them, or impossible sizes.
         """
         check_config(cfg, SRUppConfig)
         source, target = task.source_dictionary, task.target_dictionary
@@ -36,10 +38,37 @@ class SRUppModel(FairseqEncoderDecoderModel):
             if cfg.share_all_embeddings
             else build_embedding(len(target), cfg.embed_dim, target.pad())
         )
-        return cls(
+        model = cls(
             SRUppEncoder(cfg, source, encoder_embedding),
             SRUppDecoder(cfg, target, decoder_embedding),
         )
+        aligned = getattr(getattr(task, "cfg", None), "load_alignments", False)
+        if aligned and not model.decoder.stack.attends:
+            raise ValueError("--load-alignments needs a decoder that attends to the source: leave "
+                             "out --decoder-attention none")
+        return model
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Tensor | None,
+        prev_output_tokens: Tensor,
+        return_all_hiddens: bool = True,
+        features_only: bool = False,
+        alignment_layer: int | None = None,
+        alignment_heads: int | None = None,
+    ) -> DecoderOut:
+        """:meth:`SRUppDecoder.forward` of the encoded source.
+
+        Args:
+            src_tokens: (B, S). prev_output_tokens: (B, T).
+        """
+        encoder_out = self.encoder(
+            src_tokens, src_lengths, return_all_hiddens=return_all_hiddens)
+        return self.decoder(
+            prev_output_tokens, encoder_out, features_only=features_only,
+            alignment_layer=alignment_layer, alignment_heads=alignment_heads,
+            return_all_hiddens=return_all_hiddens)
 
 
 register_presets("srupp", PRESETS)

@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fairseq_sru.modules.retained import RetainedDropout
 from fairseq_sru.ops import dropout, recurrence, recurrence_tanh
 from fairseq_sru.ranges import check_ranges
 
 
-class Recurrence(nn.Module):
+class Recurrence(RetainedDropout, nn.Module):
     """Parameters of the elementwise recurrence, and the call itself.
 
     Args:
@@ -65,13 +66,27 @@ class Recurrence(nn.Module):
             self.bias[0] = 0
             self.bias[1] = self.highway_bias
 
+    def draw_mask(self, rows: int) -> Tensor | None:
+        """Dropout mask (rows, D) of as many sequences; None where nothing is dropped."""
+        if not self.drops or self.dropout == 0:
+            return None
+        return dropout(self.bias.new_ones(rows, self.output_size), self.dropout)
+
     def forward(
-        self, u: Tensor, x: Tensor, c0: Tensor | None = None, pad: Tensor | None = None
+        self,
+        u: Tensor,
+        x: Tensor,
+        c0: Tensor | None = None,
+        pad: Tensor | None = None,
+        mask_c: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """u (L, B, k * D), x (L, B, input_size), c0 (B, D), pad (L, B) -> h (L, B, D), c (B, D)."""
-        mask_c = None
-        if self.training and self.dropout > 0:
-            mask_c = dropout(self.bias.new_ones(u.size(1), self.output_size), self.dropout)
+        """u (L, B, k * D), x (L, B, input_size), c0 (B, D), pad (L, B) -> h (L, B, D), c (B, D).
+
+        Args:
+            mask_c: of :meth:`draw_mask`, for sequences that are read piece by piece; None: draw it.
+        """
+        if mask_c is None:
+            mask_c = self.draw_mask(u.size(1))
         run = recurrence_tanh if self.tanh else recurrence
         return run(
             u.view(u.size(0), u.size(1), self.num_blocks, self.output_size),

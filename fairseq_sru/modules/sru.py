@@ -58,13 +58,18 @@ class SRULayer(nn.Module):
                 nn.init.uniform_(linear.weight, -bound, bound)
 
     def forward(
-        self, x: Tensor, c0: Tensor | None = None, pad: Tensor | None = None
+        self,
+        x: Tensor,
+        c0: Tensor | None = None,
+        pad: Tensor | None = None,
+        mask_c: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """x (L, B, input_size), c0 (B, D), pad (L, B) bool -> h (L, B, D), c (B, D)."""
+        """x (L, B, input_size), c0 (B, D), pad (L, B) bool, mask_c of :class:`Recurrence` ->
+        h (L, B, D), c (B, D)."""
         z = x if self.pre_norm is None else self.pre_norm(x)
         if self.in_proj is not None:
             z = self.in_proj(z)
-        h, c = self.recurrence(self.out_proj(z), x, c0, pad)
+        h, c = self.recurrence(self.out_proj(z), x, c0, pad, mask_c)
         return post_norm(self.post_norm, h, pad), c
 
 

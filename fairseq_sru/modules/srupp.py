@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fairseq_sru.modules.norm import layer_norms, post_norm
 from fairseq_sru.modules.placement import attention_layers
 from fairseq_sru.modules.recurrence import Recurrence
+from fairseq_sru.modules.retained import RetainedDropout
 from fairseq_sru.modules.stack import Stack
 from fairseq_sru.ops import Linear, dropout, step_attention
 from fairseq_sru.ops import attention as attend
@@ -19,7 +20,7 @@ from fairseq_sru.ranges import check_ranges
 from fairseq_sru.state import Slots
 
 
-class SRUppLayer(nn.Module):
+class SRUppLayer(RetainedDropout, nn.Module):
     """One SRU++ layer.
 
     ::
@@ -114,6 +115,7 @@ class SRUppLayer(nn.Module):
         need_weights: bool = False,
         causal: bool = False,
         packing: tuple[Packing, Packing] | None = None,
+        mask_c: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run the layer over a whole sequence.
 
@@ -122,20 +124,21 @@ class SRUppLayer(nn.Module):
             c0: (B, D). pad: (L, B) bool, True = padding.
             mask, causal, packing: of :func:`fairseq_sru.ops.attention`, over S + L.
             context: (S, B, input_size), what X attends to besides itself.
+            mask_c: of :class:`fairseq_sru.modules.recurrence.Recurrence`.
 
         Returns:
             h (L, B, D), c (B, D), weights (B, H, L, S + L) or None.
         """
         q = self.query(x)
         if self.kv_proj is None:
-            return (*self._recur(q, x, c0, pad), None)
+            return (*self._recur(q, x, c0, pad, mask_c), None)
         z = q if context is None else torch.cat([self.query(context), q])
         k, v = self.kv_proj(z).chunk(2, dim=-1)
         a, weights = attend(
             q, k, v, mask=mask, num_heads=self.num_heads,
-            dropout=self.attention_dropout if self.training else 0.0,
+            dropout=self.attention_dropout if self.drops else 0.0,
             need_weights=need_weights, causal=causal, packing=packing)
-        return (*self._recur(torch.addcmul(q, a, self.alpha), x, c0, pad), weights)
+        return (*self._recur(torch.addcmul(q, a, self.alpha), x, c0, pad, mask_c), weights)
 
     def start(self, rows: int, context: Tensor | None) -> Slots:
         """Keys and values (N, S, 2 d') of the context (S, N, input_size) that ``rows`` hypotheses
@@ -152,6 +155,7 @@ class SRUppLayer(nn.Module):
         cache: Slots,
         mask: Tensor,
         need_weights: bool = False,
+        mask_c: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Read one token of N sentences with ``beam`` hypotheses each, R = N * beam; only of a
         layer that attends.
@@ -160,6 +164,7 @@ class SRUppLayer(nn.Module):
             x: (1, R, input_size). c0: (R, D) or None.
             cache: keys and values (N, slots, 2 d') of the tokens before; this token's are added.
             mask: (N, 1, beam, slots) float, the slots each hypothesis may see.
+            mask_c: of :class:`fairseq_sru.modules.recurrence.Recurrence`.
 
         Returns:
             h (1, R, D), c (R, D), weights (N, H, beam, slots) or None.
@@ -168,20 +173,26 @@ class SRUppLayer(nn.Module):
         sentences, _, beam, _ = mask.shape
         cache.append(self.kv_proj(q).view(sentences, beam, -1))
         y, weights = step_attention(
-            q, cache.values, mask, self.alpha, self.num_heads, need_weights)
-        return (*self._recur(y, x, c0, None), weights)
+            q, cache.values, mask, self.alpha, self.num_heads,
+            dropout=self.attention_dropout if self.drops else 0.0, need_weights=need_weights)
+        return (*self._recur(y, x, c0, None, mask_c), weights)
 
     def query(self, x: Tensor) -> Tensor:
         """Wq X: (L, B, input_size) -> (L, B, d')."""
         return self.q_proj(x if self.pre_norm is None else self.pre_norm(x))
 
     def _recur(
-        self, y: Tensor, x: Tensor, c0: Tensor | None, pad: Tensor | None
+        self,
+        y: Tensor,
+        x: Tensor,
+        c0: Tensor | None,
+        pad: Tensor | None,
+        mask_c: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         if self.attn_norm is not None:
             y = self.attn_norm(y)
-        u = self.out_proj(dropout(y, self.dropout, self.training))
-        h, c = self.recurrence(u, x, c0, pad)
+        u = self.out_proj(dropout(y, self.dropout, self.drops))
+        h, c = self.recurrence(u, x, c0, pad, mask_c)
         return post_norm(self.post_norm, h, pad), c
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Container, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.utils._pytree import _register_namedtuple
 from torch.utils.checkpoint import checkpoint
 
 from fairseq_sru.ops import Linear
-from fairseq_sru.ops.attention import Reach, additive, attention_reach
+from fairseq_sru.ops.attention import additive, attention_reach
 from fairseq_sru.ranges import check_ranges
 from fairseq_sru.state import DecodingState
 
@@ -91,7 +91,7 @@ class Stack(nn.Module):
         causal: bool = False,
         window: int | None = None,
         mask: Tensor | None = None,
-        need_weights: bool = False,
+        need_weights: bool | Container[int] = False,
     ) -> StackOutput:
         """Run the stack over whole sequences.
 
@@ -106,7 +106,8 @@ class Stack(nn.Module):
                 :func:`fairseq_sru.ops.attention_mask`.
             mask: (L, S + L), bool (True = takes part) or float (added to the scores), besides
                 the others.
-            need_weights: also return the attention weights.
+            need_weights: also return the attention weights of all layers, or of those with these
+                numbers, from 0.
 
         Raises:
             ValueError: shapes do not fit.
@@ -117,14 +118,16 @@ class Stack(nn.Module):
         if context_pad is not None and tuple(context_pad.shape) != (context_length, x.size(1)):
             raise ValueError(f"context_pad must be {(context_length, x.size(1))}, "
                              f"got {tuple(context_pad.shape)}")
-        reach = Reach()
-        first = next((layer for layer in self.layers if layer.attends), None)
-        if first is not None:  # all that attend have heads and dropout alike
-            reach = attention_reach(
-                x, first.head_size, pad=pad, context_length=context_length,
+        attending = [i for i, layer in enumerate(self.layers) if layer.attends]
+        wanted = {i: _wanted(i, need_weights) for i in attending}
+        reaches = {}
+        for needed in sorted(set(wanted.values())):  # heads and dropout are alike in all layers
+            layer = self.layers[attending[0]]
+            reaches[needed] = attention_reach(
+                x, layer.head_size, pad=pad, context_length=context_length,
                 context_pad=context_pad, causal=causal, window=window, mask=mask,
-                dropout=first.attention_dropout if self.training else 0.0,
-                need_weights=need_weights)
+                dropout=layer.attention_dropout if layer.drops else 0.0,
+                need_weights=needed)
         if self.input_proj is not None:
             x = self.input_proj(x)
         inputs: list[Tensor] = []
@@ -134,7 +137,7 @@ class Stack(nn.Module):
             attention = {}
             if layer.attends:
                 attention = dict(
-                    context=contexts[i], need_weights=need_weights, **reach._asdict())
+                    context=contexts[i], need_weights=wanted[i], **reaches[wanted[i]]._asdict())
             inputs.append(x)
             x, c, *w = self._run(layer, x, None if c0 is None else c0[i], pad, **attention)
             cells.append(c)
@@ -165,16 +168,18 @@ class Stack(nn.Module):
             (0, rows) if context is None else context.shape[:2], dtype=torch.bool,
             device=weight.device)
         mask = additive(real if context_pad is None else ~context_pad, weight.dtype)
-        return DecodingState(caches, mask.t(), rows, window)
+        masks = [layer.recurrence.draw_mask(rows) for layer in self.layers]
+        return DecodingState(caches, mask.t(), rows, window, masks)
 
     def step(
-        self, x: Tensor, state: DecodingState, need_weights: bool = False
+        self, x: Tensor, state: DecodingState, need_weights: bool | Container[int] = False
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Read the next token, or the next L where no layer attends. The state is advanced in
         place.
 
         Args:
             x: (1 or L, R, input_size).
+            need_weights: see :meth:`read`.
 
         Returns:
             h (1 or L, R, D), weights per layer (N, H, beam, slots) or None.
@@ -192,9 +197,11 @@ class Stack(nn.Module):
         for i, layer in enumerate(self.layers):
             if layer.attends:
                 x, state.cells[i], w = layer.step(
-                    x, state.cells[i], state.caches[i], mask, need_weights)
+                    x, state.cells[i], state.caches[i], mask, _wanted(i, need_weights),
+                    state.masks[i])
             else:
-                (x, state.cells[i], *_), w = layer(x, state.cells[i]), None
+                (x, state.cells[i], *_), w = (
+                    layer(x, state.cells[i], mask_c=state.masks[i]), None)
             weights.append(w)
         return x, weights
 
@@ -212,6 +219,10 @@ class Stack(nn.Module):
             raise ValueError(f"context must have one tensor for each of the {len(self.layers)} "
                              f"layers, got {len(context)}")
         return context
+
+
+def _wanted(number: int, need_weights: bool | Container[int]) -> bool:
+    return need_weights if isinstance(need_weights, bool) else number in need_weights
 
 
 def check_input(

@@ -29,7 +29,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises:
         ValueError, RuntimeError: shapes do not fit.
     """
-    if x.device.type != "cpu" or weight.dtype != x.dtype or not _plain_mode(x):
+    if x.device.type != "cpu" or weight.dtype != x.dtype or not _plain(weight) or (
+            not _plain_mode(x)):
         return F.linear(x, weight, bias)
     rows = x.numel() // x.size(-1)
     if rows <= _FEW_ROWS.get(x.dtype, 0) and COMPILED and not _needs_grad(x, weight, bias):
@@ -52,12 +53,26 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
 
+    def _refuse_quantisation(self, qconfig: Any) -> None:
+        raise NotImplementedError(
+            "PyTorch's quantisation matches torch.nn.Linear by its type and would leave the maps "
+            "of these layers as they are: for int8 use `python -m fairseq_sru.export`, or "
+            "fairseq-generate --srupp-engine int8; of a larger model quantise the other parts")
+
+    # what quantize_dynamic, prepare and prepare_qat set on every module
+    qconfig = property(fset=_refuse_quantisation)
+
 
 _AVAILABLE = (
     torch.backends.mkldnn.is_available()
     and torch.backends.cpu.get_cpu_capability() == "AVX512"
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
+
+
+def _plain(weight: Tensor) -> bool:
+    """Whether it is no subclass, such as those that quantise or share out weights."""
+    return type(weight) in (Tensor, nn.Parameter)
 
 
 def _plain_mode(x: Tensor) -> bool:

@@ -16,6 +16,7 @@ def step_attention(
     mask: Tensor,
     alpha: Tensor,
     num_heads: int = 1,
+    dropout: float = 0.0,
     need_weights: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """q + alpha * softmax(q K^T / sqrt(head size)) V, per head, for one token of every row.
@@ -28,14 +29,15 @@ def step_attention(
         keys_values: (N, slots, 2C), of N sentences, N a divisor of R.
         mask: (N, 1, R / N, slots), 0 where a row sees a slot, else very negative.
         alpha: (1,).
-        need_weights: also return the weights.
+        dropout: probability, applied to the weights.
+        need_weights: also return the weights (before dropout).
 
     Returns:
         (1, R, C), weights (N, H, R / N, slots) or None.
 
     Source: SRU++ paper section 3.
     """
-    if not need_weights and _kernel_fits(q, keys_values, mask, alpha):
+    if dropout == 0.0 and not need_weights and _kernel_fits(q, keys_values, mask, alpha):
         y = torch.ops.fairseq_sru.step_attention(
             q[0], keys_values, mask.flatten(0, 2), float(alpha), num_heads)
         return y.unsqueeze(0), None
@@ -43,7 +45,7 @@ def step_attention(
     k, v = keys_values.transpose(0, 1).chunk(2, dim=-1)
     a, weights = attention(
         q.view(sentences, beam, -1).transpose(0, 1), k, v, mask, num_heads,
-        need_weights=need_weights)
+        dropout=dropout, need_weights=need_weights)
     return torch.addcmul(q, a.transpose(0, 1).reshape(q.shape), alpha), weights
 
 

@@ -12,6 +12,10 @@ from fairseq.data import Dictionary
 from fairseq.file_io import PathManager
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
+from fairseq.tasks.language_modeling import LanguageModelingTask
+from fairseq.tasks.multilingual_translation import MultilingualTranslationTask
+from fairseq.tasks.sentence_prediction import SentencePredictionTask
+from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
 
 from fairseq_sru.checkpoints import damaged, read_checkpoint
@@ -20,6 +24,14 @@ from fairseq_sru.files import save_tensors, whole
 from fairseq_sru.repairs.patching import replace
 
 DICTIONARIES = "dictionaries"  # key of the fingerprints in a checkpoint's task state
+ALLOW = "FAIRSEQ_SRU_OTHER_DICTIONARIES"  # environment variable that lets others pass
+
+
+SIDES = {
+    LanguageModelingTask: ("source", "target"),
+    SentencePredictionTask: ("source", "label"),
+    TranslationTask: ("source", "target"),
+}
 
 
 def apply() -> None:
@@ -31,15 +43,19 @@ def apply() -> None:
 
 
 def check_dictionaries() -> None:
-    """Checkpoints remember their dictionaries; a model never runs on others.
+    """Checkpoints remember their dictionaries; a model runs on others only if one insists.
 
     Dictionaries of another size fail to load with a page of shapes, and of the same size they
     yield fluent nonsense without any error.
+
+    Only tasks are guarded whose dictionaries are known to belong to the model: of others,
+    ``source_dictionary`` may be another one in every command.
     """
 
     @replace(FairseqTask, "state_dict")
     def state_dict(original, self):
-        return {**original(self), DICTIONARIES: _fingerprints(self)}
+        found = _fingerprints(self)
+        return {**original(self), DICTIONARIES: found} if found else original(self)
 
     @replace(FairseqTask, "load_state_dict")
     def load_state_dict(original, self, state_dict):
@@ -62,25 +78,33 @@ def check_dictionaries() -> None:
 
 def _fingerprints(task: FairseqTask) -> dict[str, dict[str, Any]]:
     found = {}
-    for side in ("source", "target", "label"):
-        try:
-            dictionary = getattr(task, f"{side}_dictionary")
-        except (AttributeError, NotImplementedError):
-            continue
-        if isinstance(dictionary, Dictionary):
-            digest = hashlib.sha1("\n".join(dictionary.symbols).encode()).hexdigest()
-            found[side] = {"types": len(dictionary), "sha1": digest}
+    for name, dictionary in _dictionaries(task).items():
+        digest = hashlib.sha1("\n".join(dictionary.symbols).encode()).hexdigest()
+        found[name] = {"types": len(dictionary), "sha1": digest}
     return found
 
 
+def _dictionaries(task: FairseqTask) -> dict[str, Dictionary]:
+    """All dictionaries of a task that is known, by their sides or languages."""
+    kind = next((kind for kind in type(task).__mro__
+                 if not kind.__module__.startswith("fairseq_sru.")), None)
+    if kind is MultilingualTranslationTask:
+        return task.dicts
+    sides = SIDES.get(kind, ())
+    return {side: getattr(task, f"{side}_dictionary") for side in sides}
+
+
 def _compare_dictionaries(task: FairseqTask, saved: dict[str, dict[str, Any]]) -> None:
+    if os.environ.get(ALLOW):
+        return
     for side, current in _fingerprints(task).items():
         before = saved.get(side, current)
         if before != current:
             raise UsageError(
                 f"the {side} dictionary is not the one the checkpoint was trained with "
                 f"({before['types']} types then, {current['types']} now): binarise the data with "
-                "the dictionaries of the training data (fairseq-preprocess --srcdict, --tgtdict)"
+                "the dictionaries of the training data (fairseq-preprocess --srcdict, --tgtdict); "
+                f"if other words are to take the place of those, set {ALLOW}=1"
             )
 
 

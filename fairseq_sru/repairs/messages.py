@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from typing import Any
+from typing import Any, Iterator
 
 import torch
 from fairseq import models, options, tasks
 from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.data import LanguagePairDataset, data_utils
+from fairseq.models import BaseFairseqModel
+from fairseq.modules import FairseqDropout
 from fairseq.tasks import FairseqTask, translation
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from fairseq.trainer import Trainer
 
 from fairseq_sru.errors import UsageError, in_one_line, show_error
+from fairseq_sru.modules.retained import RetainedDropout
 from fairseq_sru.options import check_options
 from fairseq_sru.repairs.patching import replace
+
+logger = logging.getLogger(__name__)
 
 CPU_LAUNCH = (
     "--cpu --distributed-world-size {} --distributed-rank RANK --distributed-no-spawn "
@@ -38,6 +44,7 @@ def apply() -> None:
     check_data()
     check_targets()
     check_labels()
+    check_retained_dropout()
     refuse_empty_evaluation()
 
 
@@ -198,9 +205,13 @@ def check_data() -> None:
             stem = os.path.join(data_path, f"{split}.{src}-{tgt}.{src}")
             raise UsageError(f"{stem}.bin and .idx do not exist: run fairseq-preprocess with "
                              f"--{split}pref, or name another subset") from error
-        except AssertionError as error:  # that the sides are equally long
-            raise UsageError(f"the {split} data in {data_path}: {error or 'sides do not fit'}: run "
-                             "fairseq-preprocess on both languages of one text") from error
+        except AssertionError as error:
+            if "same number of examples" not in str(error):
+                raise UsageError(f"the {split} data in {data_path}: {error or 'sides do not fit'}: "
+                                 "run fairseq-preprocess on both languages of one text") from error
+            raise UsageError(f"the two sides of the {split} data have not as many lines: a line of "
+                             "the one must translate that of the other, and fairseq-preprocess "
+                             "takes a lone carriage return for the end of a line") from error
 
 
 def _refuse_half_datasets(folder: str, split: str, source: str, target: str) -> None:
@@ -283,6 +294,38 @@ def require_one_shard(shards: int) -> None:
     """Raises UsageError if a language model would be evaluated on one of several parts."""
     if shards > 1:
         raise UsageError(_parts(shards))
+def check_retained_dropout() -> None:
+    """--retain-dropout-modules does nothing for a name that no module has, or on its own; and on a
+    command line it is text, of which "TransformerDecoder" is a part wherever
+    "TransformerDecoderLayer" is named."""
+
+    @replace(BaseFairseqModel, "prepare_for_inference_")
+    def prepare_for_inference_(original, self, cfg):
+        wanted = getattr(cfg.generation, "retain_dropout_modules", None)
+        if wanted is not None and not getattr(cfg.generation, "retain_dropout", False):
+            raise UsageError("--retain-dropout-modules needs --retain-dropout")
+        if isinstance(wanted, str):
+            cfg.generation.retain_dropout_modules = wanted.split(",")
+        original(self, cfg)
+
+    @replace(BaseFairseqModel, "make_generation_fast_")
+    def make_generation_fast_(original, self, *, retain_dropout_modules=None, **options):
+        if retain_dropout_modules is not None:
+            known = set(_modules_with_dropout(self))
+            if known.isdisjoint(retain_dropout_modules):
+                logger.warning(
+                    f"--retain-dropout-modules {','.join(retain_dropout_modules)}: "
+                    f"{type(self).__name__} has none of them and drops nothing; what it has: "
+                    + ", ".join(sorted(known)))
+        original(self, retain_dropout_modules=retain_dropout_modules, **options)
+
+
+def _modules_with_dropout(model: BaseFairseqModel) -> Iterator[str]:
+    for part in model.modules():
+        if isinstance(part, FairseqDropout) and part.module_name is not None:
+            yield part.module_name
+        elif isinstance(part, RetainedDropout):
+            yield type(part).__name__
 
 
 def refuse_empty_evaluation() -> None:

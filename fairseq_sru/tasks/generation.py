@@ -14,7 +14,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
-from fairseq_sru.inference import PRECISIONS, Engine, GenerationOptions, read_model
+from fairseq_sru.inference import PRECISIONS, Engine, GenerationOptions, Hypothesis, read_model
 from fairseq_sru.ops.extension import COMPILED
 from fairseq_sru.repairs.patching import replace
 
@@ -72,7 +72,7 @@ def _why_not(models: list[Any], args: Any, generator: Any) -> str | None:
         return "an ensemble of models"
     if any(p.device.type != "cpu" for p in models[0].parameters()):
         return "the model is not on a CPU"
-    if getattr(args, "retain_dropout", False):
+    if any(getattr(part, "retain_dropout", False) for part in models[0].modules()):
         return "--retain-dropout"
     if type(generator) is not SequenceGenerator:
         return "scores or alignments are wanted"
@@ -124,6 +124,7 @@ class EngineGenerator:
             sampling=sampling,
             sampling_topk=top_k if top_k > 0 else None,
             sampling_topp=top_p if top_p > 0 else None,
+            align=self._translates,
         )
 
     def cuda(self) -> EngineGenerator:
@@ -163,14 +164,22 @@ class EngineGenerator:
                 {
                     "tokens": hypothesis.tokens,
                     "score": torch.tensor(hypothesis.score),
-                    "attention": torch.empty(0),
+                    "attention": self._attention(hypothesis, row),
                     "alignment": torch.empty(0),
                     "positional_scores": hypothesis.token_scores,
                 }
                 for hypothesis in best
             ]
-            for best in found
+            for row, best in zip(tokens, found)
         ]
+
+    def _attention(self, hypothesis: Hypothesis, row: Tensor) -> Tensor:
+        """To the source ``row``, padding included, (S, T); (0,) where there is none."""
+        if hypothesis.alignment is None:
+            return torch.empty(0)
+        attention = torch.zeros(len(row), len(hypothesis.tokens))
+        attention[row.ne(self._pad)] = hypothesis.alignment.t()
+        return attention
 
     def _real(self, row: Tensor) -> Tensor:
         return row[row.ne(self._pad)]

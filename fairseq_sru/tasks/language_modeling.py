@@ -76,16 +76,27 @@ class StreamLanguageModelingTask(LanguageModelingTask):
         epoch: int = 1,
         data_buffer_size: int = 0,
         skip_remainder_batch: bool = False,
+        max_positions: Any = None,
         **others: Any,
     ) -> Any:
-        """Segments of ``max_sentences`` streams, or of as many as ``max_tokens`` has room for."""
+        """Segments of ``max_sentences`` streams, or of as many as ``max_tokens`` has room for.
+
+        Raises:
+            UsageError: a segment has more than ``max_positions`` tokens.
+        """
         if not isinstance(dataset, Text):  # sentences to continue, in fairseq-interactive
             return super().get_batch_iterator(
-                dataset, max_tokens, max_sentences, num_shards=num_shards, shard_id=shard_id,
-                num_workers=num_workers, epoch=epoch, data_buffer_size=data_buffer_size,
+                dataset, max_tokens, max_sentences, max_positions, num_shards=num_shards,
+                shard_id=shard_id, num_workers=num_workers, epoch=epoch,
+                data_buffer_size=data_buffer_size,
                 skip_remainder_batch=skip_remainder_batch, **others)
         train_segment = self.args.tokens_per_sample
         segment = train_segment if dataset.training else self._or_train(self.args.eval_segment)
+        if isinstance(max_positions, int) and segment > max_positions:
+            raise UsageError(
+                f"segments of {segment} tokens are longer than --max-target-positions "
+                f"{max_positions}: lower --tokens-per-sample or --eval-segment, or leave it out, "
+                "the model has no limit")
         return self._segments(
             dataset,
             max(1, (max_tokens or 0) // segment) if max_sentences is None else max_sentences,
@@ -117,6 +128,20 @@ class StreamLanguageModelingTask(LanguageModelingTask):
             **others,
         )
 
+    def inference_step(self, generator: Any, models: Any, sample: Any, *args: Any,
+                       **options: Any) -> Any:
+        """For fairseq-interactive, which continues sentences.
+
+        Raises:
+            UsageError: fairseq-generate, which would continue segments of streams.
+        """
+        if "memory" in sample["net_input"]:
+            raise UsageError(
+                "fairseq-generate continues no streams: give the beginnings of texts to "
+                "fairseq-interactive, or --task language_modeling --sample-break-mode eos; "
+                "fairseq-eval-lm scores streams")
+        return super().inference_step(generator, models, sample, *args, **options)
+
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         model = super().build_model(cfg, from_checkpoint)
         self._models.append(model)
@@ -144,7 +169,8 @@ class StreamLanguageModelingTask(LanguageModelingTask):
             raise UsageError("streams carry their context along: give --eval-context instead of "
                              "--context-window")
         streams = 1 if batch_size is None else batch_size
-        batches = self.get_batch_iterator(dataset, max_sentences=streams, **others)
+        batches = self.get_batch_iterator(
+            dataset, max_sentences=streams, max_positions=max_positions, **others)
         segments = batches.next_epoch_itr(shuffle=False)
         return self._learning(segments) if self.args.dynamic_lr else segments
 

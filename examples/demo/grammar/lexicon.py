@@ -13,7 +13,7 @@ _ROLES = {"sub": "subject", "acc": "accusative", "dat": "dative"}
 
 def _rows(name: str) -> list[list[str]]:
     text = (Path(__file__).parent / "words" / f"{name}.txt").read_text(encoding="utf-8")
-    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    lines = (line for line in text.split("\n") if line and not line.startswith("#"))
     return [["" if cell == "-" else cell for cell in re.split(r"\s{2,}", line)] for line in lines]
 
 

@@ -44,7 +44,7 @@ def check_folder(folder: Path) -> Iterator[Result]:
             case = torch.load(path, map_location="cpu", weights_only=True)
             yield check_case(case).result(path.name)
         except Exception as error:  # whatever is wrong with a file, the others are still checked
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = f"{type(error).__name__}: {error}".split("\n")[0]
             yield Result(path.name, float("inf"), reason, 0.0, [])
 
 
