@@ -101,10 +101,11 @@ SRU_INLINE To bit_cast(From value) {
 }
 
 // exp(x) without branches or calls, so that loops over it vectorise: x = n ln2 + r, a Taylor
-// polynomial in r, and n added to the exponent. The magic number rounds x / ln2 to the integer n,
-// left in the low bits. About 1 ulp for |x| <= 87 (float) and |x| <= 708 (double); wrong beyond.
+// polynomial in r, times 2^n. The magic number rounds x / ln2 to the integer n, and leaves n plus
+// the exponent's bias in the low bits. About 1 ulp for |x| <= 87 (float) and |x| <= 708 (double);
+// wrong beyond. NaN stays NaN: the product sees to it, whatever 2^n has become.
 SRU_INLINE float exp_bounded(float x) {
-  const float magic = 12582912.0f;  // 1.5 * 2^23
+  const float magic = 12582912.0f + 127;  // 1.5 * 2^23 + bias
   const float shifted = x * 1.44269504f + magic;
   const float n = shifted - magic;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -116,11 +117,11 @@ SRU_INLINE float exp_bounded(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  return bit_cast<float>(bit_cast<uint32_t>(p) + (bit_cast<uint32_t>(shifted) << 23));
+  return p * bit_cast<float>(bit_cast<uint32_t>(shifted) << 23);
 }
 
 SRU_INLINE double exp_bounded(double x) {
-  const double magic = 6755399441055744.0;  // 1.5 * 2^52
+  const double magic = 6755399441055744.0 + 1023;  // 1.5 * 2^52 + bias
   const double shifted = x * 1.4426950408889634 + magic;
   const double n = shifted - magic;
   const double r = (x - n * 0.69314718036912382) - n * 1.9082149292705877e-10;
@@ -138,7 +139,7 @@ SRU_INLINE double exp_bounded(double x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  return bit_cast<double>(bit_cast<uint64_t>(p) + (bit_cast<uint64_t>(shifted) << 52));
+  return p * bit_cast<double>(bit_cast<uint64_t>(shifted) << 52);
 }
 
 // sigmoid(v prev + u + b). The clamps let NaN through.

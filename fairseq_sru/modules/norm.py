@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from fairseq_sru.ops.padding import zero_padding
+
 
 def layer_norms(
     placement: str | None, input_size: int, output_size: int
@@ -23,7 +25,4 @@ def layer_norms(
 
 def post_norm(norm: nn.LayerNorm | None, h: Tensor, pad: Tensor | None) -> Tensor:
     """Normalise h (L, B, D), keeping padded steps 0."""
-    if norm is None:
-        return h
-    h = norm(h)
-    return h if pad is None else h.masked_fill(pad.unsqueeze(-1), 0)
+    return h if norm is None else zero_padding(norm(h), pad)

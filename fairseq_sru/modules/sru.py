@@ -11,6 +11,7 @@ from fairseq_sru.modules.norm import layer_norms, post_norm
 from fairseq_sru.modules.recurrence import Recurrence
 from fairseq_sru.modules.stack import Stack
 from fairseq_sru.ops import Linear
+from fairseq_sru.ops.padding import zero_padding
 from fairseq_sru.ranges import check_ranges
 
 
@@ -63,9 +64,15 @@ class SRULayer(nn.Module):
         c0: Tensor | None = None,
         pad: Tensor | None = None,
         mask_c: Tensor | None = None,
+        *,
+        zeroed: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """x (L, B, input_size), c0 (B, D), pad (L, B) bool, mask_c of :class:`Recurrence` ->
-        h (L, B, D), c (B, D)."""
+        h (L, B, D), c (B, D).
+
+        ``zeroed``: x is zero where it is padded, as the h of another layer is.
+        """
+        x = x if zeroed else zero_padding(x, pad)
         z = x if self.pre_norm is None else self.pre_norm(x)
         if self.in_proj is not None:
             z = self.in_proj(z)

@@ -15,6 +15,7 @@ from fairseq_sru.modules.retained import RetainedDropout
 from fairseq_sru.modules.stack import Stack
 from fairseq_sru.ops import Linear, dropout, step_attention
 from fairseq_sru.ops import attention as attend
+from fairseq_sru.ops.padding import zero_padding
 from fairseq_sru.ops.varlen import Packing
 from fairseq_sru.ranges import check_ranges
 from fairseq_sru.state import Slots
@@ -116,6 +117,8 @@ class SRUppLayer(RetainedDropout, nn.Module):
         causal: bool = False,
         packing: tuple[Packing, Packing] | None = None,
         mask_c: Tensor | None = None,
+        *,
+        zeroed: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run the layer over a whole sequence.
 
@@ -123,12 +126,15 @@ class SRUppLayer(RetainedDropout, nn.Module):
             x: (L, B, input_size).
             c0: (B, D). pad: (L, B) bool, True = padding.
             mask, causal, packing: of :func:`fairseq_sru.ops.attention`, over S + L.
-            context: (S, B, input_size), what X attends to besides itself.
+            context: (S, B, input_size), what X attends to besides itself; finite, where it is
+                padded too.
             mask_c: of :class:`fairseq_sru.modules.recurrence.Recurrence`.
+            zeroed: x is zero where it is padded, as the h of another layer is.
 
         Returns:
             h (L, B, D), c (B, D), weights (B, H, L, S + L) or None.
         """
+        x = x if zeroed else zero_padding(x, pad)
         q = self.query(x)
         if self.kv_proj is None:
             return (*self._recur(q, x, c0, pad, mask_c), None)

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fairseq_sru.ops import Linear
 from fairseq_sru.ops.attention import additive, attention_reach
+from fairseq_sru.ops.padding import zero_padding
 from fairseq_sru.ranges import check_ranges
 from fairseq_sru.state import DecodingState
 
@@ -31,8 +32,8 @@ _register_namedtuple(StackOutput, serialized_type_name="fairseq_sru.StackOutput"
 class Stack(nn.Module):
     """Layers on top of each other.
 
-    A layer has ``forward(x, c0, pad) -> h, c``; one whose ``attends`` is true takes and returns
-    more, and has ``step``, ``start``, ``head_size`` and ``attention_dropout``: see
+    A layer has ``forward(x, c0, pad, zeroed) -> h, c``; one whose ``attends`` is true takes and
+    returns more, and has ``step``, ``start``, ``head_size`` and ``attention_dropout``: see
     :class:`fairseq_sru.modules.SRUppLayer`.
 
     Args:
@@ -128,18 +129,23 @@ class Stack(nn.Module):
                 context_pad=context_pad, causal=causal, window=window, mask=mask,
                 dropout=layer.attention_dropout if layer.drops else 0.0,
                 need_weights=needed)
+        x = zero_padding(x, pad)
+        if context_pad is not None:
+            zeroed = {id(c): zero_padding(c, context_pad) for c in contexts if c is not None}
+            contexts = [None if c is None else zeroed[id(c)] for c in contexts]
         if self.input_proj is not None:
             x = self.input_proj(x)
         inputs: list[Tensor] = []
         cells: list[Tensor] = []
         weights: list[Tensor | None] = []
         for i, layer in enumerate(self.layers):
-            attention = {}
+            attention: dict[str, Any] = {}
             if layer.attends:
                 attention = dict(
                     context=contexts[i], need_weights=wanted[i], **reaches[wanted[i]]._asdict())
             inputs.append(x)
-            x, c, *w = self._run(layer, x, None if c0 is None else c0[i], pad, **attention)
+            x, c, *w = self._run(
+                layer, x, None if c0 is None else c0[i], pad, zeroed=True, **attention)
             cells.append(c)
             weights.append(w[0] if w else None)
         return StackOutput(x, torch.stack(cells), inputs, weights)
@@ -163,6 +169,7 @@ class Stack(nn.Module):
             ValueError: ``rows`` is not a multiple of N, or ``window`` negative.
         """
         weight = self.layers[0].out_proj.weight
+        context = None if context is None else zero_padding(context, context_pad)
         caches = [layer.start(rows, context) if layer.attends else None for layer in self.layers]
         real = torch.ones(
             (0, rows) if context is None else context.shape[:2], dtype=torch.bool,
@@ -235,3 +242,5 @@ def check_input(
         raise ValueError(f"c0 must be {c_shape}, got {tuple(c0.shape)}")
     if pad is not None and tuple(pad.shape) != tuple(x.shape[:2]):
         raise ValueError(f"pad must be {tuple(x.shape[:2])}, got {tuple(pad.shape)}")
+    if pad is not None and pad.dtype != torch.bool:
+        raise ValueError(f"pad must be bool (True = padding), got {pad.dtype}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fairseq_sru.ops.padding import zero_padding
+
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
     """Type of the cell state for inputs of type ``dtype``: float64 for float64, else float32."""
@@ -45,11 +47,11 @@ def recurrence_ref(
 
     length, batch, blocks, size = u.shape
     dtype = state_dtype(u.dtype)
-    gates = u.to(dtype)
+    gates = zero_padding(u, pad).to(dtype)
     c = gates.new_zeros(batch, size) if c0 is None else c0.to(dtype)
     bias = bias.to(dtype)
     v = torch.zeros_like(bias) if weight_c is None else weight_c.to(dtype)
-    highway = None if x is None else (scale * x.to(dtype)).unbind(0)
+    highway = None if x is None else (scale * zero_padding(x, pad).to(dtype)).unbind(0)
     h = []
     for t, step in enumerate(gates.unbind(0)):
         u_t = step.unbind(1)

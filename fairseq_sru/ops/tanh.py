@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from fairseq_sru.ops.padding import zero_padding
 from fairseq_sru.ops.recurrence import recurrence
 from fairseq_sru.ops.reference import state_dtype
 
@@ -30,7 +31,7 @@ def recurrence_tanh(
     Source: SRU paper, arXiv version 1.
     """
     dtype = state_dtype(u.dtype)
-    gates, bias = u.to(dtype), bias.to(dtype)
+    gates, bias = zero_padding(u, pad).to(dtype), bias.to(dtype)
     v = torch.zeros_like(bias) if weight_c is None else weight_c.to(dtype)
     c0 = gates.new_zeros(u.size(1), u.size(3)) if c0 is None else c0.to(dtype)
     forget, candidate = gates[:, :, 0], gates[:, :, 2]
@@ -48,12 +49,10 @@ def recurrence_tanh(
     if u.size(2) == 4:
         s = gates[:, :, 3]
     else:
-        s = torch.zeros_like(c) if x is None else scale * x.to(dtype)
+        s = torch.zeros_like(c) if x is None else scale * zero_padding(x, pad).to(dtype)
     delta = (c.tanh() - s) * r
     h = s + (delta if mask_c is None else delta * mask_c.to(dtype))
-    if pad is not None:
-        h = h.masked_fill(pad.unsqueeze(-1), 0)
-    return h.to(u.dtype), c_last
+    return zero_padding(h, pad).to(u.dtype), c_last
 
 
 def _before(c: Tensor, c0: Tensor, bidirectional: bool) -> Tensor:
