@@ -228,15 +228,20 @@ def _lowest(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).min / 2
 
 
-def _bounded(mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _bounded(mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """The mask as finite numbers to add, and (B, H, L, 1) True for the rows that see nothing: their
-    softmax is that of a row which sees everything."""
+    softmax is that of a row which sees everything. None: there are no such rows."""
     if mask.dtype == torch.bool:
-        return additive(mask, dtype), ~mask.any(-1, keepdim=True)
-    if not mask.is_floating_point():
+        blind = ~mask.any(-1, keepdim=True)
+        mask = additive(mask, dtype)
+    elif mask.is_floating_point():
+        mask = mask.clamp(min=_lowest(mask.dtype))
+        blind = ~(mask > _lowest(mask.dtype)).any(-1, keepdim=True)
+    else:
         raise ValueError(f"mask must be bool (True = takes part) or float, got {mask.dtype}")
-    mask = mask.clamp(min=_lowest(mask.dtype))
-    return mask, ~(mask > _lowest(mask.dtype)).any(-1, keepdim=True)
+    readable = (
+        mask.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed())
+    return mask, None if readable and not blind.any() else blind
 
 
 def is_fused(q: Tensor, head_size: int, dropout: float = 0.0, need_weights: bool = False) -> bool:
