@@ -85,7 +85,7 @@ def load_pair(folder):
 
 
 @pytest.mark.parametrize("german, english, message", [
-    ([[5, 2]], [[5, 2], [6, 2]], "same number of examples"),
+    ([[5, 2]], [[5, 2], [6, 2]], "have not as many lines"),
     ([], [], r"train.de-en.de.bin is empty"),
     ([[5, 2]], [], r"train.de-en.en.bin is empty"),
     ([], [[5, 2]], r"train.de-en.de.bin is empty"),

@@ -102,7 +102,7 @@ def _of_another_kind(source: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise ConversionError(f"{source} is not a model of the kind expected: "
-                              f"{type(error).__name__}: {error}".splitlines()[0]) from error
+                              f"{type(error).__name__}: {error}".split("\n", 1)[0]) from error
 
 
 def _save(

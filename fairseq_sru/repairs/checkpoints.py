@@ -121,7 +121,7 @@ def check_checkpoints() -> None:
         except RuntimeError as error:  # of a check sum
             raise UsageError(damaged(path)) from error
         except Exception as error:  # contents that are not where fairseq puts them
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
             raise UsageError(f"{path} is not a checkpoint that fairseq wrote: {reason}") from error
 
     @replace(checkpoint_utils, "load_model_ensemble_and_task")
