@@ -7,12 +7,13 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fairseq_sru.modules.formats import NoScript
 from fairseq_sru.modules.retained import RetainedDropout
 from fairseq_sru.ops import dropout, recurrence, recurrence_tanh
 from fairseq_sru.ranges import check_ranges
 
 
-class Recurrence(RetainedDropout, nn.Module):
+class Recurrence(RetainedDropout, NoScript, nn.Module):
     """Parameters of the elementwise recurrence, and the call itself.
 
     Args:

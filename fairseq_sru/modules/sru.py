@@ -6,8 +6,11 @@ import math
 from typing import Any, Sequence
 
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
+from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.norm import layer_norms, post_norm
+from fairseq_sru.modules.packed import check_tensor
 from fairseq_sru.modules.recurrence import Recurrence
 from fairseq_sru.modules.stack import Stack
 from fairseq_sru.ops import Linear
@@ -72,6 +75,8 @@ class SRULayer(nn.Module):
 
         ``zeroed``: x is zero where it is padded, as the h of another layer is.
         """
+        refuse_tracing()
+        check_tensor(x)
         x = x if zeroed else zero_padding(x, pad)
         z = x if self.pre_norm is None else self.pre_norm(x)
         if self.in_proj is not None:
@@ -118,8 +123,8 @@ class SRU(Stack):
         super().__init__(input_size, hidden_size, num_layers, build_layer, **options)
 
     def forward(
-        self, x: Tensor, c0: Tensor | None = None, pad: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """:meth:`Stack.read`'s h (L, B, D) and c (layers, B, D)."""
+        self, x: Tensor | PackedSequence, c0: Tensor | None = None, pad: Tensor | None = None
+    ) -> tuple[Any, Tensor]:
+        """:meth:`Stack.read`'s h (L, B, D), or a PackedSequence, and c (layers, B, D)."""
         h, c, *_ = self.read(x, c0, pad)
         return h, c

@@ -6,9 +6,12 @@ from typing import Any, Callable, Container, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import _register_namedtuple
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_sru.modules.formats import refuse_tracing
+from fairseq_sru.modules.packed import pack, swap, unpack
 from fairseq_sru.ops import Linear
 from fairseq_sru.ops.attention import additive, attention_reach
 from fairseq_sru.ops.padding import zero_padding
@@ -19,7 +22,7 @@ from fairseq_sru.state import DecodingState
 class StackOutput(NamedTuple):
     """What :meth:`Stack.read` returns."""
 
-    h: Tensor  # (L, B, D)
+    h: Any  # (L, B, D), or a PackedSequence if x is one
     c: Tensor  # (layers, B, D)
     inputs: list[Tensor]  # the input of each layer, (L, B, input size): the next segment's memory
     weights: list[Tensor | None]  # (B, H, L, S + L) of each layer, None unless asked for
@@ -41,6 +44,8 @@ class Stack(nn.Module):
         hidden_size: d of every layer, per direction.
         build_layer: called with the number of the layer, its input size and options.
         bidirectional: of every layer.
+        batch_first: of :meth:`read` and forward: x, pad, context, context_pad, h and inputs have
+            the batch before the time, as in torch.nn.LSTM.
         project_input: if input_size is not D, map the input to D first (no bias).
         checkpoint_activations: in training keep only the layers' inputs, and compute the rest anew
             in the backward pass.
@@ -58,6 +63,7 @@ class Stack(nn.Module):
         build_layer: Callable[..., nn.Module],
         *,
         bidirectional: bool = False,
+        batch_first: bool = False,
         project_input: bool = False,
         checkpoint_activations: bool = False,
         **layer: Any,
@@ -66,6 +72,7 @@ class Stack(nn.Module):
         check_ranges(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         self.input_size = input_size
         self.output_size = hidden_size * (2 if bidirectional else 1)
+        self.batch_first = batch_first
         self.checkpoint_activations = checkpoint_activations
         self.input_proj = None
         if project_input and input_size != self.output_size:
@@ -84,20 +91,18 @@ class Stack(nn.Module):
 
     def read(
         self,
-        x: Tensor,
+        x: Tensor | PackedSequence,
         c0: Tensor | None = None,
         pad: Tensor | None = None,
         context: Tensor | Sequence[Tensor | None] | None = None,
         context_pad: Tensor | None = None,
-        causal: bool = False,
-        window: int | None = None,
-        mask: Tensor | None = None,
-        need_weights: bool | Container[int] = False,
+        **reach: Any,
     ) -> StackOutput:
         """Run the stack over whole sequences.
 
         Args:
-            x: (L, B, input_size).
+            x: (L, B, input_size), or a PackedSequence, which has its own padding. Sequences have
+                the order in which they were packed in all other arguments and results.
             c0: (layers, B, D), the cell states before the first step, or None.
             pad: (L, B) bool, True = padding.
             context: what all layers (one tensor (S, B, D)) or each of them (a list, None where a
@@ -111,8 +116,35 @@ class Stack(nn.Module):
                 numbers, from 0.
 
         Raises:
-            ValueError: shapes do not fit.
+            ValueError: shapes do not fit, or a PackedSequence with ``pad``.
         """
+        refuse_tracing()
+        if isinstance(x, PackedSequence):
+            if pad is not None:
+                raise ValueError("a PackedSequence has its own padding: leave out pad")
+            if self.batch_first:
+                context, context_pad = swap(context), swap(context_pad)
+            out = self._read(*unpack(x), c0, context, context_pad, **reach)
+            inputs = swap(out.inputs) if self.batch_first else out.inputs
+            return out._replace(h=pack(out.h, x), inputs=inputs)
+        if not self.batch_first:
+            return self._read(x, pad, c0, context, context_pad, **reach)
+        out = self._read(swap(x), swap(pad), c0, swap(context), swap(context_pad), **reach)
+        return out._replace(h=swap(out.h), inputs=swap(out.inputs))
+
+    def _read(
+        self,
+        x: Tensor,
+        pad: Tensor | None,
+        c0: Tensor | None,
+        context: Tensor | Sequence[Tensor | None] | None,
+        context_pad: Tensor | None,
+        *,
+        causal: bool = False,
+        window: int | None = None,
+        mask: Tensor | None = None,
+        need_weights: bool | Container[int] = False,
+    ) -> StackOutput:
         check_input(x, self.input_size, c0, (len(self.layers), x.size(1), self.output_size), pad)
         contexts = self._contexts(context)
         context_length = next((c.size(0) for c in contexts if c is not None), 0)
@@ -194,6 +226,7 @@ class Stack(nn.Module):
         Raises:
             ValueError: several tokens for layers that attend.
         """
+        refuse_tracing()
         if len(x) != 1 and self.attends:
             raise ValueError(f"layers that attend read one token a step, got {len(x)}")
         for _ in range(len(x)):
