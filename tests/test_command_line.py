@@ -258,6 +258,20 @@ def test_hydra(data, tmp_path):
     assert state["last_optimizer_state"]["param_groups"][0]["lr"] == 0.02
 
 
+def test_hydra_knows_the_presets(data, tmp_path):
+    """As it does fairseq's own: model=, task= and optimizer= name them."""
+    result = run_fairseq(
+        "hydra_train", f"common.user_dir={USER_DIR}", "common.cpu=true", "task=translation",
+        f"task.data={data}", "model=srupp_tiny", "model.proj_size=6", "optimizer=radam",
+        "optimization.lr=[0.02]", "optimization.max_update=2", "dataset.max_tokens=256",
+        "dataset.num_workers=0", f"checkpoint.save_dir={tmp_path}", f"hydra.run.dir={tmp_path}",
+    )
+    assert updates(result.stdout + result.stderr)[-1] == 2
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    sizes = [state["cfg"]["model"][size] for size in ("hidden_size", "proj_size", "num_heads")]
+    assert sizes == [32, 6, 2], "of the preset, of the command and of the preset"
+
+
 def test_two_cpu_processes(data, tmp_path):
     """Two ranks take the same steps as one process that sums two batches, and resume."""
 

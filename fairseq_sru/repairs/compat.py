@@ -111,13 +111,16 @@ def keep_batches_on_resuming() -> None:
 def fill_in_presets() -> None:
     """fairseq-hydra-train with ``model._name`` a preset builds a model of default sizes.
 
-    It completes a named architecture from its model's dataclass alone. Only this command imports
-    fairseq_cli.train under its own name before the plugin.
+    It completes a named architecture from its model's dataclass alone, in two of its modules, which
+    are imported before the plugin.
     """
-    if "fairseq_cli.train" not in sys.modules:
-        return
+    for name in ("__main__", "fairseq_cli.hydra_train", "fairseq_cli.train"):
+        if hasattr(sys.modules.get(name), "add_defaults"):
+            _complete_presets(sys.modules[name])
 
-    @replace(sys.modules["fairseq_cli.train"], "add_defaults")
+
+def _complete_presets(module: types.ModuleType) -> None:
+    @replace(module, "add_defaults")
     def add_defaults(original, cfg):
         name = OmegaConf.select(cfg, "model._name")
         if name in models.ARCH_CONFIG_REGISTRY and name not in models.MODEL_DATACLASS_REGISTRY:
