@@ -6,6 +6,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 
+from fairseq_sru.errors import UsageError
 from fairseq_sru.models.config import SRUppConfig
 from fairseq_sru.models.encoder import expand
 from fairseq_sru.models.translation import PRESETS, SRUppModel
@@ -206,3 +207,28 @@ def test_embeddings_can_be_shared():
     assert shared.encoder.embed_tokens.weight is shared.decoder.output_projection.weight
     apart = build()
     assert apart.decoder.embed_tokens.weight is not apart.decoder.output_projection.weight
+
+
+def test_embeddings_start_from_word_vectors(tmp_path):
+    """Of each side its own, or one for both; words that a file lacks start at random."""
+    for side, word in ("de", "w1"), ("en", "w2"):
+        vector = " ".join(str(number) for number in range(16))
+        (tmp_path / side).write_text(f"{word} {vector}\nnowhere {vector}\n")
+    de, en = str(tmp_path / "de"), str(tmp_path / "en")
+    expected = torch.arange(16, dtype=torch.float64)
+    plain = build()
+    model = build(encoder_embed_path=de, decoder_embed_path=en)
+    for part, other, word in (
+            (model.encoder, plain.encoder, "w1"), (model.decoder, plain.decoder, "w2")):
+        index = part.dictionary.index(word)
+        weight = part.embed_tokens.weight
+        assert torch.equal(weight[index], expected)
+        others = torch.arange(len(weight)) != index
+        assert torch.equal(weight[others], other.embed_tokens.weight[others])
+    shared = build(target=None, share_all_embeddings=True, encoder_embed_path=de)
+    index = shared.encoder.dictionary.index("w1")
+    assert torch.equal(shared.decoder.output_projection.weight[index], expected)
+    with pytest.raises(ValueError, match="has one embedding: give its vectors by"):
+        build(target=None, share_all_embeddings=True, decoder_embed_path=en)
+    with pytest.raises(UsageError, match="has not 8 numbers|--embed-dim"):
+        build(embed_dim=8, encoder_embed_path=de)

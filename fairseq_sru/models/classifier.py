@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from fairseq.data import Dictionary
 from fairseq.models import BaseFairseqModel
 from torch import Tensor, nn
@@ -142,6 +144,8 @@ def _embedding(cfg: ClassifierConfig, dictionary: Dictionary) -> nn.Embedding:
     embedding = build_embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
     if cfg.embed_path is not None:
         load_vectors(embedding, Path(cfg.embed_path), dictionary)
+        with torch.no_grad():  # to length 1, as in the SRU paper's section 4.1
+            embedding.weight.copy_(F.normalize(embedding.weight, dim=-1))
     embedding.weight.requires_grad = not cfg.freeze_embed
     return embedding
 

@@ -79,6 +79,14 @@ class SRUppConfig(SRUppLayerConfig):
     """Sizes default to those of the paper's IWSLT'14 model (table 8)."""
 
     embed_dim: int = field(default=256, metadata={"help": "embedding size"})
+    encoder_embed_path: Optional[str] = field(
+        default=None,
+        metadata={"help": "word vectors that the source embedding starts from: word2vec's text "
+                          "or binary format, or GloVe's text; with --share-all-embeddings, both"},
+    )
+    decoder_embed_path: Optional[str] = field(
+        default=None, metadata={"help": "word vectors that the target embedding starts from"}
+    )
     hidden_size: int = field(
         default=1024, metadata={"help": "d, size of every layer's output over all directions"}
     )

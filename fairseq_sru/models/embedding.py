@@ -8,7 +8,6 @@ import math
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from fairseq.data import Dictionary
 from fairseq.modules import AdaptiveInput, AdaptiveSoftmax, FairseqDropout
 from fairseq.modules.adaptive_softmax import TiedLinear
@@ -41,8 +40,7 @@ def build_embedding(num_embeddings: int, embed_dim: int, padding_idx: int) -> nn
 
 
 def load_vectors(embedding: nn.Embedding, path: Path, dictionary: Dictionary) -> None:
-    """Put word vectors into an embedding, then scale all its vectors to length 1, as in the SRU
-    paper's section 4.1.
+    """Put word vectors into an embedding; words that the file lacks keep what they have.
 
     Raises:
         UsageError: see :func:`fairseq_sru.word_vectors.read_vectors`.
@@ -53,7 +51,6 @@ def load_vectors(embedding: nn.Embedding, path: Path, dictionary: Dictionary) ->
     with torch.no_grad():
         for word, vector in vectors.items():
             embedding.weight[indices[word]] = torch.from_numpy(vector)
-        embedding.weight.copy_(F.normalize(embedding.weight, dim=-1))
     logger.info(f"{path}: vectors of {len(vectors):,} of the dictionary's {len(words):,} words")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoderDecoderModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairseq_sru.models.config import PRESETS, SRUppConfig
 from fairseq_sru.models.decoder import DecoderOut, SRUppDecoder
-from fairseq_sru.models.embedding import build_embedding
+from fairseq_sru.models.embedding import build_embedding, load_vectors
 from fairseq_sru.models.encoder import SRUppEncoder
 from fairseq_sru.options import check_config
 from fairseq_sru.registry import register_model, register_presets
@@ -24,19 +26,24 @@ class SRUppModel(FairseqEncoderDecoderModel):
         """Build from options and the task's dictionaries.
 
         Raises:
-            ValueError: --share-all-embeddings with two dictionaries, --load-alignments without
-                attention that could learn them, or impossible sizes.
+            ValueError: --share-all-embeddings with two dictionaries or two files of vectors,
+                malformed vectors, --load-alignments without attention that could learn them, or
+                impossible sizes.
         """
         check_config(cfg, SRUppConfig)
         source, target = task.source_dictionary, task.target_dictionary
         if cfg.share_all_embeddings and source != target:
             raise ValueError("--share-all-embeddings needs one dictionary for both languages: "
                              "run fairseq-preprocess with --joined-dictionary")
-        encoder_embedding = build_embedding(len(source), cfg.embed_dim, source.pad())
+        if cfg.share_all_embeddings and cfg.decoder_embed_path not in (
+                None, cfg.encoder_embed_path):
+            raise ValueError("--share-all-embeddings has one embedding: give its vectors by "
+                             "--encoder-embed-path and leave out --decoder-embed-path")
+        encoder_embedding = _embedding(cfg, source, cfg.encoder_embed_path)
         decoder_embedding = (
             encoder_embedding
             if cfg.share_all_embeddings
-            else build_embedding(len(target), cfg.embed_dim, target.pad())
+            else _embedding(cfg, target, cfg.decoder_embed_path)
         )
         model = cls(
             SRUppEncoder(cfg, source, encoder_embedding),
@@ -69,6 +76,13 @@ class SRUppModel(FairseqEncoderDecoderModel):
             prev_output_tokens, encoder_out, features_only=features_only,
             alignment_layer=alignment_layer, alignment_heads=alignment_heads,
             return_all_hiddens=return_all_hiddens)
+
+
+def _embedding(cfg: SRUppConfig, dictionary: Dictionary, path: str | None) -> nn.Embedding:
+    embedding = build_embedding(len(dictionary), cfg.embed_dim, dictionary.pad())
+    if path is not None:
+        load_vectors(embedding, Path(path), dictionary)
+    return embedding
 
 
 register_presets("srupp", PRESETS)
