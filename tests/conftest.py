@@ -52,11 +52,15 @@ def train(data: Path, save_dir: Path, *args) -> subprocess.CompletedProcess:
     return run_fairseq("train", data, *TRAIN_OPTIONS, "--save-dir", save_dir, *args)
 
 
-def train_on_two_ranks(*args) -> str:
-    """fairseq-train as two CPU processes that share the batches; what the first printed."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def train_on_two_ranks(*args) -> str:
+    """fairseq-train as two CPU processes that share the batches; what the first printed."""
+    port = free_port()
     command = [
         sys.executable, "-m", "fairseq_cli.train", *args, "--distributed-world-size", "2",
         "--distributed-no-spawn", "--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp",

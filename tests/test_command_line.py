@@ -13,6 +13,7 @@ from conftest import (
     TRAIN_OPTIONS,
     USER_DIR,
     fails_in_one_line,
+    free_port,
     run_fairseq,
     run_python,
     train,
@@ -100,8 +101,10 @@ def test_resuming_equals_never_stopping(data, trained, tmp_path):
     assert_same_model(tmp_path / "checkpoint_last.pt", trained / "checkpoint_last.pt")
 
 
-def test_validate(data, trained):
-    result = run_fairseq("validate", data, "--user-dir", USER_DIR, "--task", "translation",
+@pytest.mark.parametrize("task", [(), ("--task", "translation")])
+def test_validate(data, trained, task):
+    """The task is the checkpoint's, unless one is named."""
+    result = run_fairseq("validate", data, "--user-dir", USER_DIR, *task,
                          "--path", trained / "checkpoint_last.pt", "--max-tokens", "256", "--cpu")
     loss = re.findall(r"valid on 'valid' subset \| loss ([\d.]+)", result.stdout)
     logged = re.findall(r"valid on 'valid' subset \| loss ([\d.]+)",
@@ -166,6 +169,27 @@ def test_sampling(data, trained, tmp_path):
     assert any(len(set(texts)) > 1 for texts in one.values())
 
 
+def test_shards_are_the_test_set_once(data, trained, translated, tmp_path):
+    """fairseq-generate --num-shards --shard-id, which translated all sentences in every shard."""
+    shards = [
+        generate(data, trained / "checkpoint_best.pt", tmp_path / shard, "--beam", "2",
+                 "--batch-size", "3", "--num-shards", "2", "--shard-id", shard)
+        for shard in ("0", "1")
+    ]
+    assert all(shards) and not shards[0].keys() & shards[1].keys()
+    assert hypotheses({**shards[0], **shards[1]}) == hypotheses(translated)
+
+
+def test_diverse_beams_do_not_depend_on_the_batch(data, trained, tmp_path):
+    found = [
+        hypotheses(generate(
+            data, trained / "checkpoint_best.pt", tmp_path / size, "--beam", "4", "--nbest", "4",
+            "--diverse-beam-groups", "2", "--diverse-beam-strength", "0.9", "--batch-size", size))
+        for size in ("1", "7", "20")
+    ]
+    assert len(found[0]) == 20 and found[0] == found[1] == found[2]
+
+
 def test_interactive(corpus, data, trained, translated):
     result = run_fairseq(
         "interactive", data, "--user-dir", USER_DIR, "--path", trained / "checkpoint_best.pt",
@@ -186,6 +210,17 @@ def test_averaging(data, trained, tmp_path):
         torch.testing.assert_close(value, expected.to(value.dtype), rtol=0, atol=0)
     assert os.listdir(output.parent) == ["average.pt"]
     assert len(generate(data, output, tmp_path, "--beam", "2")) == 20
+
+
+def test_training_does_not_go_on_from_an_average(data, trained, tmp_path):
+    """It has no optimizer state; a new training may start from its parameters."""
+    mean = average([str(trained / f"checkpoint{n}.pt") for n in (2, 3)])
+    torch.save(mean, tmp_path / "mean.pt")
+    message = refused(data, tmp_path / "new", "--restore-file", tmp_path / "mean.pt")
+    assert "without the state of an optimizer" in message and "--finetune-from-model" in message
+    result = train(data, tmp_path / "new", "--finetune-from-model", tmp_path / "mean.pt",
+                   "--max-update", "2")
+    assert updates(result.stdout)[-1] == 2
 
 
 def test_averaging_refuses(trained, tmp_path):
@@ -286,6 +321,20 @@ def test_two_cpu_processes(data, tmp_path):
                       tmp_path / "two" / "checkpoint_last.pt", rtol=0, atol=1e-5)
 
 
+def test_torchrun_on_a_cpu(data, tmp_path):
+    """One command; the same steps as one process that sums two batches, and it resumes."""
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
+               free_port(), "-m", "fairseq_cli.train", data, *TRAIN_OPTIONS, "--dropout", "0",
+               "--save-dir", tmp_path / "two", "--max-update"]
+    for stop in "3", "5":
+        result = run_python(*command, stop)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert "@ 3 updates)" in result.stdout
+    train(data, tmp_path / "one", "--dropout", "0", "--max-update", "5", "--update-freq", "2")
+    assert_same_model(tmp_path / "one" / "checkpoint_last.pt",
+                      tmp_path / "two" / "checkpoint_last.pt", rtol=0, atol=1e-5)
+
+
 def test_errors_are_one_line_without_a_trace(data, tmp_path):
     command = data, *TRAIN_OPTIONS, "--save-dir", tmp_path, "--num-heads", "3"
     message = fails_in_one_line(run_python("-m", "fairseq_cli.train", *command))
@@ -304,14 +353,11 @@ def test_impossible_options(data, tmp_path, args, message):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="these launches work where there is a GPU")
-@pytest.mark.parametrize("args, environment", [
-    (["--distributed-world-size", "2"], {}),
-    (["--distributed-world-size", "2", "--distributed-init-method", "tcp://localhost:9"], {}),
-    ([], {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "9"}),
+@pytest.mark.parametrize("args", [
+    ["--distributed-world-size", "2"],
+    ["--distributed-world-size", "2", "--distributed-init-method", "tcp://localhost:9"],
 ])
-def test_launches_that_would_train_nothing(data, tmp_path, args, environment, monkeypatch):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def test_launches_that_would_train_nothing(data, tmp_path, args):
     message = refused(data, tmp_path, *args)
     assert "2 processes without a GPU" in message and "--distributed-no-spawn" in message
 

@@ -12,7 +12,7 @@ import pytest
 import sacrebleu
 import torch
 from conftest import ROOT, run_python
-from fairseq import options
+from fairseq import options, tasks, trainer
 from fairseq.data import (
     Dictionary,
     LanguagePairDataset,
@@ -25,6 +25,7 @@ from fairseq.models import MODEL_REGISTRY, FairseqEncoderDecoderModel, register_
 from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.optim import AMPOptimizer
 from fairseq.scoring import bleu
+from fairseq.search import DiverseBeamSearch
 from fairseq.tasks import FairseqTask
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq_cli import train as fairseq_train
@@ -311,3 +312,57 @@ def test_report():
     millions = {name: int(rows[name][1].replace(",", "")) / 1e6 for name in
                 ("srupp_iwslt", "srupp_iwslt_k2", "srupp_lm_wiki103_base")}
     assert [f"{size:.1f}" for size in millions.values()] == ["20.4", "19.6", "147.7"]
+
+
+def test_only_shared_parameters_are_called_shared():
+    """Not those that two modules lack alike, such as biases."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = torch.nn.Linear(2, 2, bias=False)
+            self.two = torch.nn.Linear(2, 2, bias=False)
+            self.tied = torch.nn.ModuleList([torch.nn.Linear(2, 2, bias=False)])
+            self.tied[0].weight = self.one.weight
+
+    patched = trainer._catalog_shared_params
+    assert ["one.bias", "two.bias", "tied.0.bias"] in original(patched)(Model())
+    assert patched(Model()) == [["one.weight", "tied.0.weight"]]
+
+
+def test_diverse_beams_of_sentences_with_any_numbers():
+    """The penalty is that of a sentence's own groups, whatever its number in the data set."""
+    words = Dictionary()
+    torch.manual_seed(0)
+    scores = [torch.randn(3, 4, 12).log_softmax(-1) for _ in range(3)]
+    numbers = torch.tensor([7, 0, 41])
+
+    def search(rows, numbers):
+        search = DiverseBeamSearch(words, 2, 0.5)
+        found, kept = [], torch.zeros(len(rows), 4, 3)
+        for step, lprobs in enumerate(scores):
+            best, indices, _ = search.step(
+                step, lprobs[rows].clone(), kept, original_batch_idxs=numbers)
+            kept[:, :, step] = best
+            found.append(indices)
+        return torch.stack(found, 1)
+
+    alone = torch.cat([search([i], torch.tensor([0])) for i in range(3)])
+    assert torch.equal(search([0, 1, 2], torch.arange(3)), alone)
+    assert torch.equal(search([0, 1, 2], numbers), alone)
+    order = [2, 0, 1]
+    assert torch.equal(search(order, torch.tensor([1, 2, 0])), alone[order])
+
+
+@pytest.mark.parametrize("name, hint", [
+    ("dict.txt", "for --lm-path copy the language model's dict.txt"),
+    ("dict.de.txt", r"and its languages \(-s, -t\)")])
+def test_missing_dictionaries_have_their_own_remedies(name, hint, monkeypatch):
+    class Task:
+        @classmethod
+        def setup_task(cls, cfg, **kwargs):
+            raise FileNotFoundError(2, "No such file", f"data/{name}")
+
+    monkeypatch.setitem(tasks.TASK_REGISTRY, "missing", Task)
+    with pytest.raises(UsageError, match=f"{name} does not exist: .*{hint}"):
+        tasks.setup_task(argparse.Namespace(task="missing"))

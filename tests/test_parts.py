@@ -35,10 +35,26 @@ def parse(command, *args):
 @pytest.mark.parametrize("args", [[*LAUNCH, "0"], [*LAUNCH, "1"], ["--num-shards", "3"]])
 @pytest.mark.parametrize("command", PARSERS)
 def test_an_evaluation_in_parts_is_refused(command, args, monkeypatch):
+    if command == "generate" and args[0] == "--num-shards":
+        pytest.skip("fairseq-generate translates the shard it is asked for")
     for gpu in [False] + [True] * (command != "validate"):
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
         with pytest.raises(UsageError, match="[23] processes or shards"):
             parse(command, *args)
+
+
+def test_a_shard_is_translated_and_said_to_be_one(caplog):
+    parsed = parse("generate", "--num-shards", "3", "--shard-id", "2")
+    assert (parsed.distributed_world_size, parsed.distributed_rank) == (3, 2)
+    assert "shard 2 of 3: scores at the end are those of its sentences" in caplog.text
+
+
+@pytest.mark.parametrize("args", [
+    ["--num-shards", "3", "--shard-id", "3"], ["--num-shards", "3", "--shard-id", "-1"],
+    ["--shard-id", "1"], ["--num-shards", "0", "--shard-id", "1"]])
+def test_shards_that_are_none(args):
+    with pytest.raises(UsageError, match="--shard-id must be from 0 to"):
+        parse("generate", *args)
 
 
 @pytest.mark.parametrize("command", PARSERS)

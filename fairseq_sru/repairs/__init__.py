@@ -15,9 +15,9 @@ def apply() -> None:
         ImportError: fairseq is not installed, or does not run on this Python.
     """
     _import_fairseq()
-    from fairseq_sru.repairs import checkpoints, compat, messages
+    from fairseq_sru.repairs import checkpoints, compat, launches, messages
 
-    for module in (compat, messages, checkpoints):
+    for module in (compat, messages, checkpoints, launches):
         module.apply()
 
 

@@ -64,12 +64,17 @@ def check_dictionaries() -> None:
         original(self, state_dict)
 
     @replace(Trainer, "load_checkpoint")
-    def load_checkpoint(original, self, filename, *args, **kwargs):
+    def load_checkpoint(original, self, filename, reset_optimizer=False, *args, **kwargs):
         if os.path.isfile(filename):
-            task_state = read_checkpoint(filename).get("task_state", {})
-            _compare_dictionaries(self.task, task_state.get(DICTIONARIES, {}))
+            state = read_checkpoint(filename)
+            _compare_dictionaries(self.task, state.get("task_state", {}).get(DICTIONARIES, {}))
+            if not reset_optimizer and state.get("last_optimizer_state") is None:
+                raise UsageError(
+                    f"{filename} holds parameters without the state of an optimizer, as an average "
+                    "of checkpoints does, and no training goes on from there: start a new one from "
+                    "its parameters with --finetune-from-model")
         try:
-            return original(self, filename, *args, **kwargs)
+            return original(self, filename, reset_optimizer, *args, **kwargs)
         except Exception as error:
             if isinstance(error.__context__, UsageError):
                 raise error.__context__ from None

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import sys
 import types
 import warnings
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import torch
-from fairseq import models, options
+from fairseq import models, options, trainer
 from fairseq.data import bucket_pad_length_dataset, data_utils
 from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.optim import AMPOptimizer
 from fairseq.scoring import bleu
+from fairseq.search import DiverseBeamSearch
 from fairseq.tasks import FairseqTask
 from omegaconf import OmegaConf, open_dict
 
+from fairseq_sru.checkpoints import read_checkpoint
 from fairseq_sru.repairs.patching import replace
 
 
@@ -34,10 +39,13 @@ def apply() -> None:
     keep_last_batch()
     keep_batches_on_resuming()
     fill_in_presets()
+    take_task_of_checkpoint()
     keep_bf16_off_tpus()
     repair_amp_step()
     repair_sentence_bleu()
     repair_repeat_block()
+    repair_diverse_beams()
+    find_shared_parameters()
     silence_known_warnings()
 
 
@@ -165,6 +173,54 @@ def repair_repeat_block() -> None:
     @replace(NGramRepeatBlock, "_no_repeat_ngram")
     def _no_repeat_ngram(original, self, tokens, lprobs, bsz, beam_size, step):
         return original(self, tokens[:, : step + 1], lprobs, bsz, beam_size, step)
+
+
+def repair_diverse_beams() -> None:
+    """--diverse-beam-groups reads the overlap of groups by a sentence's number in the data set, where
+    it is kept by its place in the batch: an index error, or another sentence's overlap."""
+
+    @replace(DiverseBeamSearch, "step")
+    def step(original, self, step, lprobs, scores, prev_output_tokens=None,
+             original_batch_idxs=None):
+        if step == 0:
+            self._numbers = original_batch_idxs
+        if original_batch_idxs is not None:
+            same = original_batch_idxs[:, None] == self._numbers
+            original_batch_idxs = same.long().argmax(1)
+        return original(self, step, lprobs, scores, prev_output_tokens, original_batch_idxs)
+
+
+def find_shared_parameters() -> None:
+    """Training says of every bias that a layer has not that it is shared."""
+
+    @replace(trainer, "_catalog_shared_params")
+    def _catalog_shared_params(original, module, memo=None, prefix=""):
+        shared = original(module, memo, prefix)
+        return shared and [
+            names for names in shared if attrgetter(names[0])(module) is not None]
+
+
+def take_task_of_checkpoint() -> None:
+    """fairseq-validate, which has no default of --task, ends in ``KeyError: None`` without it.
+
+    The task and the criterion are those of the checkpoint, as all else is.
+    """
+
+    @replace(options, "parse_args_and_arch")
+    def parse_args_and_arch(original, parser, input_args=None, *args, **kwargs):
+        given, _ = parser.parse_known_args(input_args)
+        if getattr(given, "task", "") is None and getattr(given, "path", None) is not None:
+            saved = read_checkpoint(given.path.split(os.pathsep)[0])
+            parser.set_defaults(**_names_of(saved, "task", "criterion"))
+        return original(parser, input_args, *args, **kwargs)
+
+
+def _names_of(saved: dict[str, Any], *parts: str) -> dict[str, Any]:
+    if saved.get("cfg") is not None:
+        found = {part: saved["cfg"][part] for part in parts}
+        return {part: getattr(value, "_name", None) or value["_name"]
+                for part, value in found.items()}
+    return {part: getattr(saved["args"], part) for part in parts}
 
 
 def repair_sacrebleu() -> None:

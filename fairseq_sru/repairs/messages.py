@@ -21,6 +21,7 @@ from fairseq.trainer import Trainer
 from fairseq_sru.errors import UsageError, in_one_line, show_error
 from fairseq_sru.modules.retained import RetainedDropout
 from fairseq_sru.options import check_options
+from fairseq_sru.repairs.launches import started_by_torchrun, take_shard
 from fairseq_sru.repairs.patching import replace
 
 logger = logging.getLogger(__name__)
@@ -91,12 +92,13 @@ def require_gpu_for_fp16(args: Any) -> None:
 def require_working_launch(args: Any) -> None:
     """Raises UsageError for launches of several CPU processes that train nothing, or apart.
 
-    Without a GPU fairseq spawns as many processes as there are GPUs, none, and exits with 0;
-    processes started by torchrun each train a model of their own.
+    Without a GPU fairseq spawns as many processes as there are GPUs, none, and exits with 0.
     """
     if torch.cuda.is_available() or not hasattr(args, "distributed_world_size"):
         return
     asked = max(args.distributed_world_size, int(os.environ.get("WORLD_SIZE", 1)))
+    if started_by_torchrun() and not hasattr(args, "path"):  # trains, see join_torchrun
+        return
     works = (
         args.distributed_world_size == asked
         and args.distributed_no_spawn
@@ -104,8 +106,8 @@ def require_working_launch(args: Any) -> None:
         and args.distributed_backend == "gloo"
     )
     if asked > 1 and not works:
-        raise UsageError(f"{asked} processes without a GPU: start each of them with "
-                         + CPU_LAUNCH.format(asked))
+        raise UsageError(f"{asked} processes without a GPU: start them by torchrun --nproc-per-node "
+                         f"{asked}, or each of them with {CPU_LAUNCH.format(asked)}")
 
 
 def require_whole_evaluation(args: Any) -> None:
@@ -114,6 +116,8 @@ def require_whole_evaluation(args: Any) -> None:
     if not hasattr(args, "path") or not hasattr(args, "distributed_world_size"):
         return
     processes, shards = args.distributed_world_size, getattr(args, "num_shards", 1)
+    if hasattr(args, "beam") and not hasattr(args, "buffer_size") and processes == 1:
+        return take_shard(args)
     validates = not hasattr(args, "beam") and not hasattr(args, "context_window")
     if validates and torch.cuda.is_available():  # sums up what its processes find
         processes = 1
@@ -193,8 +197,13 @@ def check_data() -> None:
         try:
             return original(*args, **kwargs)
         except FileNotFoundError as error:
-            raise UsageError(f"{error.filename or error} does not exist: give a folder written "
-                             "by fairseq-preprocess, and its languages (-s, -t)") from error
+            missing = str(error.filename or error)
+            remedy = "by fairseq-preprocess, and its languages (-s, -t)"
+            if os.path.basename(missing) == "dict.txt":
+                remedy = ("by fairseq-preprocess --only-source; for --lm-path copy the language "
+                          "model's dict.txt, which must have the words of the target, into DATA")
+            raise UsageError(
+                f"{missing} does not exist: give a folder written {remedy}") from error
 
     @replace(translation, "load_langpair_dataset")
     def load_langpair_dataset(original, data_path, split, src, src_dict, tgt, *args, **kwargs):
