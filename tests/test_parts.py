@@ -58,6 +58,16 @@ def test_shards_that_are_none(args):
 
 
 @pytest.mark.parametrize("command", PARSERS)
+def test_torchrun_evaluates_nothing_on_a_cpu(command, monkeypatch):
+    for name, value in dict(WORLD_SIZE="2", RANK="0", MASTER_ADDR="localhost",
+                            MASTER_PORT="9").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="2 processes or shards"):
+        parse(command)
+
+
+@pytest.mark.parametrize("command", PARSERS)
 def test_one_process_is_not_refused(command):
     assert parse(command).path == "model.pt"
 

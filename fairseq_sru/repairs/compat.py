@@ -176,8 +176,8 @@ def repair_repeat_block() -> None:
 
 
 def repair_diverse_beams() -> None:
-    """--diverse-beam-groups reads the overlap of groups by a sentence's number in the data set, where
-    it is kept by its place in the batch: an index error, or another sentence's overlap."""
+    """--diverse-beam-groups reads the overlap of groups by a sentence's number in the data set,
+    where it is kept by its place in the batch: an index error, or another sentence's overlap."""
 
     @replace(DiverseBeamSearch, "step")
     def step(original, self, step, lprobs, scores, prev_output_tokens=None,

@@ -1,4 +1,4 @@
-"""Several processes: training on CPUs that torchrun started, translation of a share of a data set."""
+"""Several processes: training on CPUs that torchrun started, a shard of a test set."""
 
 from __future__ import annotations
 

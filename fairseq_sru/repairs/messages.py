@@ -96,18 +96,20 @@ def require_working_launch(args: Any) -> None:
     """
     if torch.cuda.is_available() or not hasattr(args, "distributed_world_size"):
         return
-    asked = max(args.distributed_world_size, int(os.environ.get("WORLD_SIZE", 1)))
-    if started_by_torchrun() and not hasattr(args, "path"):  # trains, see join_torchrun
+    if hasattr(args, "path"):  # evaluates, see require_whole_evaluation
         return
+    if started_by_torchrun():  # see join_torchrun
+        return
+    asked = args.distributed_world_size
     works = (
-        args.distributed_world_size == asked
-        and args.distributed_no_spawn
+        args.distributed_no_spawn
         and args.distributed_init_method is not None
         and args.distributed_backend == "gloo"
     )
     if asked > 1 and not works:
-        raise UsageError(f"{asked} processes without a GPU: start them by torchrun --nproc-per-node "
-                         f"{asked}, or each of them with {CPU_LAUNCH.format(asked)}")
+        raise UsageError(f"{asked} processes without a GPU: start them by "
+                         f"torchrun --nproc-per-node {asked}, or each of them with "
+                         + CPU_LAUNCH.format(asked))
 
 
 def require_whole_evaluation(args: Any) -> None:
@@ -115,7 +117,8 @@ def require_whole_evaluation(args: Any) -> None:
     a part of the data as those of the whole, or each process those of the whole."""
     if not hasattr(args, "path") or not hasattr(args, "distributed_world_size"):
         return
-    processes, shards = args.distributed_world_size, getattr(args, "num_shards", 1)
+    processes = max(args.distributed_world_size, int(os.environ.get("WORLD_SIZE", 1)))
+    shards = getattr(args, "num_shards", 1)
     if hasattr(args, "beam") and not hasattr(args, "buffer_size") and processes == 1:
         return take_shard(args)
     validates = not hasattr(args, "beam") and not hasattr(args, "context_window")
