@@ -25,8 +25,11 @@ from fairseq.file_io import PathManager
 from fairseq_cli import generate as fairseq_generate
 from fairseq_cli import train as fairseq_train
 
+import fairseq_sru
 from fairseq_sru.average_checkpoints import average, find_checkpoints
 from fairseq_sru.errors import UsageError
+
+fairseq_sru.register()
 
 
 def parameters(path):
