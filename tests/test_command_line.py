@@ -193,6 +193,19 @@ def test_diverse_beams_do_not_depend_on_the_batch(data, trained, tmp_path):
     assert len(found[0]) == 20 and found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize("modules", [(), ("--retain-dropout-modules", "SRUppLayer,Recurrence")])
+def test_monte_carlo_dropout(data, trained, tmp_path, modules, caplog):
+    """Another draw of dropout, another score; by fairseq's search, as the log says."""
+    def scores(seed):
+        found = generate(data, trained / "checkpoint_best.pt", tmp_path, "--beam", "2",
+                         "--retain-dropout", *modules, "--seed", seed)
+        return [lines["H"] for lines in found.values()]
+
+    caplog.set_level("INFO")
+    assert scores("1") == scores("1") != scores("2")
+    assert "decoding by fairseq's search: --retain-dropout" in caplog.text
+
+
 def test_interactive(corpus, data, trained, translated):
     result = run_fairseq(
         "interactive", data, "--user-dir", USER_DIR, "--path", trained / "checkpoint_best.pt",
