@@ -25,8 +25,11 @@ from fairseq.file_io import PathManager
 from fairseq_cli import generate as fairseq_generate
 from fairseq_cli import train as fairseq_train
 
+import fairseq_sru
 from fairseq_sru.average_checkpoints import average, find_checkpoints
 from fairseq_sru.errors import UsageError
+
+fairseq_sru.register()
 
 
 def parameters(path):
@@ -188,6 +191,19 @@ def test_diverse_beams_do_not_depend_on_the_batch(data, trained, tmp_path):
         for size in ("1", "7", "20")
     ]
     assert len(found[0]) == 20 and found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("modules", [(), ("--retain-dropout-modules", "SRUppLayer,Recurrence")])
+def test_monte_carlo_dropout(data, trained, tmp_path, modules, caplog):
+    """Another draw of dropout, another score; by fairseq's search, as the log says."""
+    def scores(seed):
+        found = generate(data, trained / "checkpoint_best.pt", tmp_path, "--beam", "2",
+                         "--retain-dropout", *modules, "--seed", seed)
+        return [lines["H"] for lines in found.values()]
+
+    caplog.set_level("INFO")
+    assert scores("1") == scores("1") != scores("2")
+    assert "decoding by fairseq's search: --retain-dropout" in caplog.text
 
 
 def test_interactive(corpus, data, trained, translated):

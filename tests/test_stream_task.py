@@ -17,10 +17,13 @@ from fairseq_cli import eval_lm as fairseq_eval_lm
 from fairseq_cli import generate as fairseq_generate
 from fairseq_cli import train as fairseq_train
 
+import fairseq_sru
 from fairseq_sru.errors import UsageError
 from fairseq_sru.state import StreamMemory
 from fairseq_sru.tasks.byte_tokens import ByteTokens
 from fairseq_sru.tasks.streams import StreamBatchIterator, Streams, Text
+
+fairseq_sru.register()
 
 PAD, EOS = 1, 2
 TRAIN = [

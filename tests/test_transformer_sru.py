@@ -194,3 +194,9 @@ def test_fairseq_trains_and_generates(data, tmp_path):
     result = run_fairseq("generate", data, "--user-dir", USER_DIR, "--cpu", "--beam", "2",
                          "--path", tmp_path / "checkpoint_last.pt", "--max-len-b", "8")
     assert "Generate test with beam=2: BLEU4" in result.stdout
+
+
+def test_another_activation_is_refused():
+    """It would be ignored: the recurrence stands in its place."""
+    with pytest.raises(ValueError, match="--activation-fn: SRU layers stand"):
+        build(activation_fn="gelu")

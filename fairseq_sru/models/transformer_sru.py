@@ -194,11 +194,14 @@ class TransformerSRUModel(TransformerModel):
 
         Raises:
             ValueError: an embedding is to be shared between two dictionaries or two sizes, an
-                option has an impossible value, or quantisation noise is asked for, which would
-                leave out the SRU layers.
+                option has an impossible value, or an activation or quantisation noise is asked for,
+                which would leave out the SRU layers.
         """
         fill_in(DEFAULTS)(args)
         check_options(args, CHECKED)
+        if getattr(args, "activation_fn", "relu") != "relu":
+            raise ValueError("--activation-fn: SRU layers stand where the activation was, there is "
+                             "none: leave it out")
         for option in ("quant_noise_pq", "quant_noise_scalar"):
             if getattr(args, option, 0):
                 raise ValueError(f"--{option.replace('_', '-')} reaches the Transformer's own maps "
