@@ -27,12 +27,13 @@ demo: install
 demo-lm: install
 	PYTHON=$(BIN)/python bash examples/demo_lm/run.sh
 
+# two files at a time, each process on one thread
 test: install
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
 
 # no command, no recipe, nothing that takes more than a few seconds
 test-fast: install
-	$(BIN)/python -m pytest tests -m "not command and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not command and not slow" -n 2 --dist loadfile
 
 # the engine's tests with an extension that watches its memory and undefined behaviour
 sanitize: install
