@@ -134,5 +134,5 @@ def test_eval_lm(lm_data, path, caplog):
 
 
 def test_eval_lm_without_measured_batches(lm_data, path):
-    with pytest.raises(UsageError, match="training text"):
+    with pytest.raises(UsageError, match="--dynamic-batches"):
         evaluate(lm_data, path, "--dynamic-lr", "0.1", "--dynamic-batches", "0")
