@@ -134,5 +134,5 @@ def test_eval_lm(lm_data, path, caplog):
 
 
 def test_eval_lm_without_measured_batches(lm_data, path):
-    with pytest.raises(UsageError, match="--dynamic-batches"):
+    with pytest.raises(UsageError, match="^--dynamic-batches must be a whole number, at least 1"):
         evaluate(lm_data, path, "--dynamic-lr", "0.1", "--dynamic-batches", "0")

@@ -27,7 +27,14 @@ from fairseq_sru.errors import UsageError
 from fairseq_sru.inference import GenerationOptions
 from fairseq_sru.modules import SRU, SRULayer, SRUpp, SRUppLayer
 from fairseq_sru.modules.recurrence import Recurrence
-from fairseq_sru.ops import attention, attention_mask, dropout, recurrence, step_attention
+from fairseq_sru.ops import (
+    attention,
+    attention_mask,
+    dropout,
+    recurrence,
+    recurrence_tanh,
+    step_attention,
+)
 from fairseq_sru.ranges import RANGES
 from fairseq_sru.state import StreamMemory
 
@@ -215,13 +222,16 @@ def test_the_recurrence_refuses_other_numbers(name, dtype):
     u, x, weight_c, bias = tensors()
     given = dict(u=u, x=x, weight_c=weight_c, bias=bias, c0=torch.zeros(2, 4),
                  mask_c=torch.zeros(2, 4))
-    with pytest.raises(ValueError, match=f"^{name} must be a floating point tensor"):
-        recurrence(**{**given, name: given[name].to(dtype)})
+    for function in (recurrence, recurrence_tanh):
+        with pytest.raises(ValueError, match=f"^{name} must be a floating point tensor"):
+            function(**{**given, name: given[name].to(dtype)})
 
 
-def test_the_scale_gets_no_gradient():
-    with pytest.raises(ValueError, match="^scale must be a number"):
-        recurrence(*tensors(), scale=torch.tensor(1.0, requires_grad=True))
+@pytest.mark.parametrize("scale", [NAN, INF, torch.tensor(1.0, requires_grad=True)])
+def test_the_scale_is_a_number_without_gradient(scale):
+    for function in (recurrence, recurrence_tanh):
+        with pytest.raises(ValueError, match="^scale must be a finite number"):
+            function(*tensors(), scale=scale)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.5, NAN])

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from fairseq_sru.ops import recurrence, recurrence_ref
+from fairseq_sru.ops import recurrence, recurrence_ref, recurrence_tanh
 from fairseq_sru.ops.extension import COMPILED
 from fairseq_sru.ops.reference import state_dtype
 
@@ -230,9 +230,10 @@ def test_empty(shape):
     (dict(u=torch.zeros(5, 3, 3, 3), x=None, bidirectional=True), "even number of channels"),
     (dict(bias=torch.zeros(2, 4, dtype=torch.float64, device="meta")), "bias is on meta"),
 ])
-def test_bad_input_is_refused(change, message):
+@pytest.mark.parametrize("function", [recurrence, recurrence_tanh])
+def test_bad_input_is_refused(function, change, message):
     with pytest.raises(ValueError, match=message):
-        recurrence(**{**make_inputs(5, 3, 4), **change})
+        function(**{**make_inputs(5, 3, 4), **change})
 
 
 @pytest.mark.command

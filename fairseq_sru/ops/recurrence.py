@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -56,10 +58,8 @@ def recurrence(
 
     Source: SRU++ paper eqs. 2-5; SRU paper section 3.2.
     """
-    if isinstance(scale, Tensor):
-        raise ValueError("scale must be a number, not a tensor: it gets no gradient")
-    _check(
-        u, bidirectional, x=x, weight_c=weight_c, bias=bias, c0=c0, pad=pad, mask_c=mask_c)
+    check_inputs(
+        u, scale, bidirectional, x=x, weight_c=weight_c, bias=bias, c0=c0, pad=pad, mask_c=mask_c)
     if not COMPILED or transformed():
         warn_plain_loop() if COMPILED else warn_uncompiled()
         return recurrence_ref(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional)
@@ -78,7 +78,10 @@ def recurrence(
     return h, c_last
 
 
-def _check(u: Tensor, bidirectional: bool, **others: Tensor | None) -> None:
+def check_inputs(u: Tensor, scale: float, bidirectional: bool, **others: Tensor | None) -> None:
+    """Raises ValueError for what :func:`recurrence` does not take."""
+    if isinstance(scale, Tensor) or not math.isfinite(scale):
+        raise ValueError(f"scale must be a finite number, which gets no gradient; got {scale}")
     if u.dim() != 4 or u.size(2) not in (3, 4):
         raise ValueError(f"u must be (L, B, 3 or 4, D), got {tuple(u.shape)}")
     if not u.is_floating_point():

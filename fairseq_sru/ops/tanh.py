@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fairseq_sru.ops.padding import zero_padding
-from fairseq_sru.ops.recurrence import recurrence
+from fairseq_sru.ops.recurrence import check_inputs, recurrence
 from fairseq_sru.ops.reference import state_dtype
 
 
@@ -28,8 +28,13 @@ def recurrence_tanh(
     Only c needs the loop over time, and :func:`recurrence` yields it as the h of a wide open reset
     gate; the rest is elementwise.
 
+    Raises:
+        ValueError: shapes, types or devices do not fit each other.
+
     Source: SRU paper, arXiv version 1.
     """
+    check_inputs(
+        u, scale, bidirectional, x=x, weight_c=weight_c, bias=bias, c0=c0, pad=pad, mask_c=mask_c)
     dtype = state_dtype(u.dtype)
     gates, bias = zero_padding(u, pad).to(dtype), bias.to(dtype)
     v = torch.zeros_like(bias) if weight_c is None else weight_c.to(dtype)
