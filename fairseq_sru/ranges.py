@@ -61,6 +61,7 @@ RANGES: dict[str, Range] = {
     "alpha_init": FINITE,
     "highway_bias": EXPONENT,
     "adaptive_factor": POSITIVE,
+    "rows": SIZE,
     # what attention sees
     **dict.fromkeys(("window", "train_context", "eval_context", "generation_context"), COUNT),
     # batches, and dynamic evaluation

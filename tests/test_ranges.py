@@ -252,6 +252,23 @@ def test_negative_contexts():
         StreamMemory(4, -1)
 
 
+@pytest.mark.parametrize("rows", [0, -1, 1.5])
+def test_decoding_needs_rows(rows):
+    with pytest.raises(ValueError, match="^rows must be a whole number, at least 1"):
+        SRUpp(4, 4, 4).start(rows)
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(3, 2), torch.zeros(2, 2, dtype=torch.bool)])
+def test_padding_has_a_shape_and_a_type(wrong):
+    stack, x = SRUpp(4, 4, 4), torch.zeros(3, 2, 4)
+    with pytest.raises(ValueError, match="^pad must be"):
+        stack(x, pad=wrong)
+    for read in (lambda: stack(x, context=x, context_pad=wrong),
+                 lambda: stack.start(2, x, wrong)):
+        with pytest.raises(ValueError, match="^context_pad must be"):
+            read()
+
+
 def test_masks_of_other_types():
     q = torch.zeros(3, 2, 4)
     with pytest.raises(ValueError, match="mask must be bool"):

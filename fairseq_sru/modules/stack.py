@@ -148,9 +148,7 @@ class Stack(nn.Module):
         check_input(x, self.input_size, c0, (len(self.layers), x.size(1), self.output_size), pad)
         contexts = self._contexts(context)
         context_length = next((c.size(0) for c in contexts if c is not None), 0)
-        if context_pad is not None and tuple(context_pad.shape) != (context_length, x.size(1)):
-            raise ValueError(f"context_pad must be {(context_length, x.size(1))}, "
-                             f"got {tuple(context_pad.shape)}")
+        check_padding("context_pad", context_pad, (context_length, x.size(1)))
         attending = [i for i, layer in enumerate(self.layers) if layer.attends]
         wanted = {i: _wanted(i, need_weights) for i in attending}
         reaches = {}
@@ -198,8 +196,12 @@ class Stack(nn.Module):
             window: see :func:`fairseq_sru.ops.attention_mask`; tokens out of reach are forgotten.
 
         Raises:
-            ValueError: ``rows`` is not a multiple of N, or ``window`` negative.
+            ValueError: ``rows`` is not a multiple of N or below 1, ``window`` negative, or
+                ``context_pad`` does not fit.
         """
+        check_ranges(rows=rows, window=window)
+        check_padding(
+            "context_pad", context_pad, (0, rows) if context is None else tuple(context.shape[:2]))
         weight = self.layers[0].out_proj.weight
         context = None if context is None else zero_padding(context, context_pad)
         caches = [layer.start(rows, context) if layer.attends else None for layer in self.layers]
@@ -273,7 +275,14 @@ def check_input(
         raise ValueError(f"input must be (L, B, {input_size}), got {tuple(x.shape)}")
     if c0 is not None and tuple(c0.shape) != c_shape:
         raise ValueError(f"c0 must be {c_shape}, got {tuple(c0.shape)}")
-    if pad is not None and tuple(pad.shape) != tuple(x.shape[:2]):
-        raise ValueError(f"pad must be {tuple(x.shape[:2])}, got {tuple(pad.shape)}")
-    if pad is not None and pad.dtype != torch.bool:
-        raise ValueError(f"pad must be bool (True = padding), got {pad.dtype}")
+    check_padding("pad", pad, tuple(x.shape[:2]))
+
+
+def check_padding(name: str, pad: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Raises ValueError for another shape, or another type than bool."""
+    if pad is None:
+        return
+    if tuple(pad.shape) != shape:
+        raise ValueError(f"{name} must be {shape}, got {tuple(pad.shape)}")
+    if pad.dtype != torch.bool:
+        raise ValueError(f"{name} must be bool (True = padding), got {pad.dtype}")

@@ -80,7 +80,7 @@ def recurrence(
 
 def check_inputs(u: Tensor, scale: float, bidirectional: bool, **others: Tensor | None) -> None:
     """Raises ValueError for what :func:`recurrence` does not take."""
-    if isinstance(scale, Tensor) or not math.isfinite(scale):
+    if isinstance(scale, Tensor) or not -math.inf < scale < math.inf:
         raise ValueError(f"scale must be a finite number, which gets no gradient; got {scale}")
     if u.dim() != 4 or u.size(2) not in (3, 4):
         raise ValueError(f"u must be (L, B, 3 or 4, D), got {tuple(u.shape)}")
