@@ -60,6 +60,9 @@ def print_usage_errors() -> None:
         else:
             show_error(error, message)
 
+    if _is_fairseq_command():  # otherwise hydra prints the last lines of a trace, and exits
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
 
 def _is_fairseq_command() -> bool:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
