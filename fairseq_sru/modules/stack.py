@@ -159,7 +159,7 @@ class Stack(nn.Module):
                 context_pad=context_pad, causal=causal, window=window, mask=mask,
                 dropout=layer.attention_dropout if layer.drops else 0.0,
                 need_weights=needed)
-        x = zero_padding(x, pad)
+        given, x = x, zero_padding(x, pad)
         if context_pad is not None:
             zeroed = {id(c): zero_padding(c, context_pad) for c in contexts if c is not None}
             contexts = [None if c is None else zeroed[id(c)] for c in contexts]
@@ -173,7 +173,7 @@ class Stack(nn.Module):
             if layer.attends:
                 attention = dict(
                     context=contexts[i], need_weights=wanted[i], **reaches[wanted[i]]._asdict())
-            inputs.append(x)
+            inputs.append(x if i or self.input_proj is not None else given)
             x, c, *w = self._run(
                 layer, x, None if c0 is None else c0[i], pad, zeroed=True, **attention)
             cells.append(c)

@@ -106,7 +106,7 @@ def _check_chunks(case: dict[str, Any]) -> Comparison:
     memory = None
     for i, chunk in enumerate(case["chunks"]):
         with ExitStack() as hooks, torch.no_grad():
-            leave_memory_unnormalised(stack, memory, hooks, result)
+            leave_memory_unnormalised(stack, memory, None, hooks, result)
             out = stack(chunk["input"], chunk["c0"], context=memory, mask=chunk["attn_mask"])
         result.add(f"chunk {i}, h", out.h, chunk["h"])
         result.add(f"chunk {i}, c", out.c, chunk["c"])
@@ -133,7 +133,7 @@ def _check_stack(case: dict[str, Any]) -> Comparison:
     context_length = memory[0].size(0) if memory and memory[0] is not None else 0
 
     with ExitStack() as hooks:
-        leave_memory_unnormalised(stack, memory, hooks, result)
+        leave_memory_unnormalised(stack, memory, inputs.get("memory_mask_pad"), hooks, result)
         hooks.enter_context(replay(stack, case["dropout_tape"], tuple(x.shape[:2]), context_length,
                                    case["ctor"].get("rnn_dropout", 0.0)))
         if isinstance(stack, SRU):

@@ -174,7 +174,7 @@ def _read(
     """Losses (L, B) of a segment x, y (L, B), and the state it leaves."""
     context = None if memory.before is None else memory.before.inputs
     with ExitStack() as hooks:
-        leave_memory_unnormalised(model.decoder.stack, context, hooks, result)
+        leave_memory_unnormalised(model.decoder.stack, context, None, hooks, result)
         scores, _ = model.decoder(vocabulary.rows[x].t(), memory=memory)
     losses = F.cross_entropy(scores.flatten(0, 1), vocabulary.rows[y].t().flatten(),
                              reduction="none")

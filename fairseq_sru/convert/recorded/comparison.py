@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fairseq_sru.convert.layout import ConversionError
 from fairseq_sru.modules import SRU, SRUpp
+from fairseq_sru.ops.padding import zero_padding
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -81,14 +82,24 @@ class Comparison:
 
 
 def leave_memory_unnormalised(
-    stack: SRU | SRUpp, memory: list[Tensor | None] | None, hooks: ExitStack, result: Comparison
+    stack: SRU | SRUpp,
+    memory: list[Tensor | None] | None,
+    pad: Tensor | None,
+    hooks: ExitStack,
+    result: Comparison,
 ) -> None:
-    """Until ``hooks`` is closed a pre-norm does to memory what the reference's does: nothing."""
+    """Until ``hooks`` is closed a pre-norm does to memory what the reference's does: nothing.
+
+    ``pad``: of the memory.
+    """
     if memory is None or stack.layers[0].pre_norm is None:
         return
     if MEMORY_NOT_NORMALISED not in result.notes:
         result.notes.append(MEMORY_NOT_NORMALISED)
     for layer, context in zip(stack.layers, memory):
+        if context is None:
+            continue
+        read = zero_padding(context, pad)  # what the layer is given
         handle = layer.pre_norm.register_forward_hook(
-            lambda _, args, out, context=context: context if args[0] is context else out)
+            lambda _, args, out, read=read: args[0] if torch.equal(args[0], read) else out)
         hooks.callback(handle.remove)
