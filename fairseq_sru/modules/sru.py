@@ -67,7 +67,6 @@ class SRULayer(nn.Module):
         c0: Tensor | None = None,
         pad: Tensor | None = None,
         mask_c: Tensor | None = None,
-        *,
         zeroed: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """x (L, B, input_size), c0 (B, D), pad (L, B) bool, mask_c of :class:`Recurrence` ->

@@ -119,7 +119,6 @@ class SRUppLayer(RetainedDropout, nn.Module):
         causal: bool = False,
         packing: tuple[Packing, Packing] | None = None,
         mask_c: Tensor | None = None,
-        *,
         zeroed: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run the layer over a whole sequence.
