@@ -15,9 +15,16 @@ def apply() -> None:
         ImportError: fairseq is not installed, or does not run on this Python.
     """
     _import_fairseq()
-    from fairseq_sru.repairs import checkpoints, compat, launches, messages
+    from fairseq_sru.repairs import (
+        checkpoints,
+        compat,
+        data,
+        launches,
+        messages,
+        retained_dropout,
+    )
 
-    for module in (compat, messages, checkpoints, launches):
+    for module in (compat, messages, data, retained_dropout, checkpoints, launches):
         module.apply()
 
 

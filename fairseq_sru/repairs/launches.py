@@ -1,4 +1,5 @@
-"""Several processes: training on CPUs that torchrun started, a shard of a test set."""
+"""Several processes: training on CPUs, by torchrun or each by hand; a shard of a test set; and what
+cannot be done in parts."""
 
 from __future__ import annotations
 
@@ -15,6 +16,11 @@ from fairseq_sru.repairs.patching import replace
 
 logger = logging.getLogger(__name__)
 
+CPU_LAUNCH = (
+    "--cpu --distributed-world-size {} --distributed-rank RANK --distributed-no-spawn "
+    "--distributed-backend gloo --distributed-init-method tcp://localhost:PORT "
+    "--ddp-backend legacy_ddp --load-checkpoint-on-all-dp-ranks"
+)
 TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -64,3 +70,53 @@ def take_shard(args: Any) -> None:
     if shards > 1:
         args.distributed_world_size, args.distributed_rank = shards, shard
         logger.warning(f"shard {shard} of {shards}: scores at the end are those of its sentences")
+
+
+def require_working_launch(args: Any) -> None:
+    """Raises UsageError for launches of several CPU processes that train nothing, or apart.
+
+    Without a GPU fairseq spawns as many processes as there are GPUs, none, and exits with 0.
+    """
+    if torch.cuda.is_available() or not hasattr(args, "distributed_world_size"):
+        return
+    if hasattr(args, "path"):  # evaluates, see require_whole_evaluation
+        return
+    if started_by_torchrun():  # see join_torchrun
+        return
+    asked = args.distributed_world_size
+    works = (
+        args.distributed_no_spawn
+        and args.distributed_init_method is not None
+        and args.distributed_backend == "gloo"
+    )
+    if asked > 1 and not works:
+        raise UsageError(f"{asked} processes without a GPU: start them by "
+                         f"torchrun --nproc-per-node {asked}, or each of them with "
+                         + CPU_LAUNCH.format(asked))
+
+
+def require_whole_evaluation(args: Any) -> None:
+    """Raises UsageError where fairseq-eval-lm, -generate and -validate would report the figures of
+    a part of the data as those of the whole, or each process those of the whole."""
+    if not hasattr(args, "path") or not hasattr(args, "distributed_world_size"):
+        return
+    processes = max(args.distributed_world_size, int(os.environ.get("WORLD_SIZE", 1)))
+    shards = getattr(args, "num_shards", 1)
+    if hasattr(args, "beam") and not hasattr(args, "buffer_size") and processes == 1:
+        return take_shard(args)
+    validates = not hasattr(args, "beam") and not hasattr(args, "context_window")
+    if validates and torch.cuda.is_available():  # sums up what its processes find
+        processes = 1
+    if max(processes, shards) > 1:
+        raise UsageError(_parts(max(processes, shards)))
+
+
+def _parts(number: int) -> str:
+    return (f"{number} processes or shards would each report figures of their own as those of the "
+            "whole data: leave out --distributed-world-size and --num-shards")
+
+
+def require_one_shard(shards: int) -> None:
+    """Raises UsageError if a language model would be evaluated on one of several parts."""
+    if shards > 1:
+        raise UsageError(_parts(shards))

@@ -5,7 +5,7 @@ Source: Krause et al. (2018), Dynamic evaluation of neural sequence models: RMS 
 
 from __future__ import annotations
 
-import math
+from types import SimpleNamespace
 from typing import Any, Iterable, Iterator
 
 import torch
@@ -15,6 +15,7 @@ from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from torch import Tensor, nn
 
 from fairseq_sru.errors import UsageError
+from fairseq_sru.options import check_options
 
 
 class DynamicEvaluation:
@@ -40,9 +41,8 @@ class DynamicEvaluation:
         self.batches = batches
         self.learners = learners
         self.rates = {"lr": lr, "decay": decay, "epsilon": epsilon}
-        for name, rate in self.rates.items():
-            if not (0 < rate < math.inf or rate == 0 and name == "decay"):
-                raise UsageError(f"--dynamic-{name} {rate}: impossible in dynamic evaluation")
+        named = {f"dynamic_{name}": rate for name, rate in self.rates.items()}
+        check_options(SimpleNamespace(**named), named)
 
     def __len__(self) -> int:
         return len(self.batches)

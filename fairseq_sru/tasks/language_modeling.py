@@ -15,7 +15,7 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq_sru.errors import UsageError
 from fairseq_sru.options import check_config
 from fairseq_sru.registry import register_task
-from fairseq_sru.repairs.messages import require_one_shard
+from fairseq_sru.repairs.launches import require_one_shard
 from fairseq_sru.state import StreamMemory
 from fairseq_sru.tasks.dynamic_evaluation import DynamicEvaluation, Learner
 from fairseq_sru.tasks.stream_config import StreamLanguageModelingConfig
