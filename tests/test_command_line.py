@@ -292,17 +292,22 @@ def test_bleu_during_validation(data, tmp_path):
     assert "@ 2 updates)" in result.stdout and re.search(r"\| bleu \d", result.stdout)
 
 
-def test_hydra(data, tmp_path):
+def train_by_hydra(data, folder, *args):
+    """fairseq-hydra-train; its last update and its checkpoint."""
     result = run_fairseq(
         "hydra_train", f"common.user_dir={USER_DIR}", "common.cpu=true", "task=translation",
-        f"task.data={data}", "+model._name=srupp_tiny", "+model.proj_size=6",
-        "+optimizer._name=radam",
-        "+optimizer.weight_decay=0.1", "optimization.lr=[0.02]", "optimization.max_update=3",
-        "criterion=cross_entropy", "lr_scheduler=fixed", "dataset.max_tokens=256",
-        "dataset.num_workers=0", f"checkpoint.save_dir={tmp_path}", f"hydra.run.dir={tmp_path}",
-    )
-    assert updates(result.stdout + result.stderr)[-1] == 3
-    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+        f"task.data={data}", "optimization.lr=[0.02]", "dataset.max_tokens=256",
+        "dataset.num_workers=0", f"checkpoint.save_dir={folder}", f"hydra.run.dir={folder}", *args)
+    state = torch.load(folder / "checkpoint_last.pt", weights_only=True)
+    return updates(result.stdout + result.stderr)[-1], state
+
+
+def test_hydra(data, tmp_path):
+    last, state = train_by_hydra(
+        data, tmp_path, "+model._name=srupp_tiny", "+model.proj_size=6", "+optimizer._name=radam",
+        "+optimizer.weight_decay=0.1", "optimization.max_update=3", "criterion=cross_entropy",
+        "lr_scheduler=fixed")
+    assert last == 3
     sizes = [state["cfg"]["model"][size] for size in ("hidden_size", "proj_size", "dropout")]
     assert sizes == [32, 6, 0.1], "of the preset, of the command and of the model"
     assert state["last_optimizer_state"]["param_groups"][0]["weight_decay"] == 0.1
@@ -311,14 +316,10 @@ def test_hydra(data, tmp_path):
 
 def test_hydra_knows_the_presets(data, tmp_path):
     """As it does fairseq's own: model=, task= and optimizer= name them."""
-    result = run_fairseq(
-        "hydra_train", f"common.user_dir={USER_DIR}", "common.cpu=true", "task=translation",
-        f"task.data={data}", "model=srupp_tiny", "model.proj_size=6", "optimizer=radam",
-        "optimization.lr=[0.02]", "optimization.max_update=2", "dataset.max_tokens=256",
-        "dataset.num_workers=0", f"checkpoint.save_dir={tmp_path}", f"hydra.run.dir={tmp_path}",
-    )
-    assert updates(result.stdout + result.stderr)[-1] == 2
-    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    last, state = train_by_hydra(
+        data, tmp_path, "model=srupp_tiny", "model.proj_size=6", "optimizer=radam",
+        "optimization.max_update=2")
+    assert last == 2
     sizes = [state["cfg"]["model"][size] for size in ("hidden_size", "proj_size", "num_heads")]
     assert sizes == [32, 6, 2], "of the preset, of the command and of the preset"
 
