@@ -13,11 +13,9 @@ from conftest import (
     TRAIN_OPTIONS,
     USER_DIR,
     fails_in_one_line,
-    free_port,
     run_fairseq,
     run_python,
     train,
-    train_on_two_ranks,
 )
 from fairseq import distributed_utils, file_io, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -292,76 +290,6 @@ def test_bleu_during_validation(data, tmp_path):
     assert "@ 2 updates)" in result.stdout and re.search(r"\| bleu \d", result.stdout)
 
 
-def train_by_hydra(data, folder, *args):
-    """fairseq-hydra-train; its last update and its checkpoint."""
-    result = run_fairseq(
-        "hydra_train", f"common.user_dir={USER_DIR}", "common.cpu=true", "task=translation",
-        f"task.data={data}", "optimization.lr=[0.02]", "dataset.max_tokens=256",
-        "dataset.num_workers=0", f"checkpoint.save_dir={folder}", f"hydra.run.dir={folder}", *args)
-    state = torch.load(folder / "checkpoint_last.pt", weights_only=True)
-    return updates(result.stdout + result.stderr)[-1], state
-
-
-def test_hydra(data, tmp_path):
-    last, state = train_by_hydra(
-        data, tmp_path, "+model._name=srupp_tiny", "+model.proj_size=6", "+optimizer._name=radam",
-        "+optimizer.weight_decay=0.1", "optimization.max_update=3", "criterion=cross_entropy",
-        "lr_scheduler=fixed")
-    assert last == 3
-    sizes = [state["cfg"]["model"][size] for size in ("hidden_size", "proj_size", "dropout")]
-    assert sizes == [32, 6, 0.1], "of the preset, of the command and of the model"
-    assert state["last_optimizer_state"]["param_groups"][0]["weight_decay"] == 0.1
-    assert state["last_optimizer_state"]["param_groups"][0]["lr"] == 0.02
-
-
-def test_hydra_knows_the_presets(data, tmp_path):
-    """As it does fairseq's own: model=, task= and optimizer= name them."""
-    last, state = train_by_hydra(
-        data, tmp_path, "model=srupp_tiny", "model.proj_size=6", "optimizer=radam",
-        "optimization.max_update=2")
-    assert last == 2
-    sizes = [state["cfg"]["model"][size] for size in ("hidden_size", "proj_size", "num_heads")]
-    assert sizes == [32, 6, 2], "of the preset, of the command and of the preset"
-
-
-def test_hydra_fails_in_one_line(data, tmp_path):
-    result = run_python(
-        "-m", "fairseq_cli.hydra_train", f"common.user_dir={USER_DIR}", "common.cpu=true",
-        "task=translation", f"task.data={data}", "+model._name=srupp_tiny", "+model.dropout=1.5",
-        "+optimizer._name=radam", "optimization.lr=[0.02]", "criterion=cross_entropy",
-        "lr_scheduler=fixed", "dataset.max_tokens=256", f"checkpoint.save_dir={tmp_path}",
-        f"hydra.run.dir={tmp_path}")
-    assert "--dropout must be at least 0 and below 1, got 1.5" in fails_in_one_line(result)
-
-
-def test_two_cpu_processes(data, tmp_path):
-    """Two ranks take the same steps as one process that sums two batches, and resume."""
-
-    def two(stop):
-        return train_on_two_ranks(data, *TRAIN_OPTIONS, "--dropout", "0", "--max-update", stop,
-                                  "--save-dir", tmp_path / "two")
-
-    two("3")
-    assert "@ 3 updates)" in two("5")
-    train(data, tmp_path / "one", "--dropout", "0", "--max-update", "5", "--update-freq", "2")
-    assert_same_model(tmp_path / "one" / "checkpoint_last.pt",
-                      tmp_path / "two" / "checkpoint_last.pt", rtol=0, atol=1e-5)
-
-
-def test_torchrun_on_a_cpu(data, tmp_path):
-    """One command; the same steps as one process that sums two batches, and it resumes."""
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
-               free_port(), "-m", "fairseq_cli.train", data, *TRAIN_OPTIONS, "--dropout", "0",
-               "--save-dir", tmp_path / "two", "--max-update"]
-    for stop in "3", "5":
-        result = run_python(*command, stop)
-        assert result.returncode == 0, result.stdout + result.stderr
-    assert "@ 3 updates)" in result.stdout
-    train(data, tmp_path / "one", "--dropout", "0", "--max-update", "5", "--update-freq", "2")
-    assert_same_model(tmp_path / "one" / "checkpoint_last.pt",
-                      tmp_path / "two" / "checkpoint_last.pt", rtol=0, atol=1e-5)
-
-
 def test_errors_are_one_line_without_a_trace(data, tmp_path):
     command = data, *TRAIN_OPTIONS, "--save-dir", tmp_path, "--num-heads", "3"
     message = fails_in_one_line(run_python("-m", "fairseq_cli.train", *command))
@@ -377,16 +305,6 @@ def test_errors_are_one_line_without_a_trace(data, tmp_path):
 ])
 def test_impossible_options(data, tmp_path, args, message):
     assert message in refused(data, tmp_path, *args)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="these launches work where there is a GPU")
-@pytest.mark.parametrize("args", [
-    ["--distributed-world-size", "2"],
-    ["--distributed-world-size", "2", "--distributed-init-method", "tcp://localhost:9"],
-])
-def test_launches_that_would_train_nothing(data, tmp_path, args):
-    message = refused(data, tmp_path, *args)
-    assert "2 processes without a GPU" in message and "--distributed-no-spawn" in message
 
 
 def test_truncated_checkpoint_is_not_overwritten(data, trained, tmp_path):
