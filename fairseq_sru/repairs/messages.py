@@ -79,9 +79,10 @@ def require_gpu_for_fp16(args: Any) -> None:
 
 def require_possible_beam(args: Any) -> None:
     """Raises UsageError for a beam or a number of hypotheses that a search cannot have."""
-    check_options(args, ("beam", "nbest"))
     beam, nbest = getattr(args, "beam", 1), getattr(args, "nbest", 1)
-    if nbest > beam:
+    if beam < 1:
+        raise UsageError(f"--beam must be at least 1, got {beam}")
+    if not 1 <= nbest <= beam:
         raise UsageError(f"--nbest must be between 1 and --beam ({beam}), got {nbest}")
 
 
