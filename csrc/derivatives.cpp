@@ -58,7 +58,8 @@ TORCH_LIBRARY_IMPL(fairseq_sru, ADInplaceOrView, m) {
 
 TORCH_LIBRARY_IMPL(fairseq_sru, Autograd, m) {
   for (const char* name :
-       {"decoder_logits", "few_rows", "packed_product", "search", "step_attention"}) {
+       {"cross_entropy", "cross_entropy_backward", "decoder_logits", "divergence",
+        "divergence_backward", "few_rows", "packed_product", "search", "step_attention"}) {
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&sru::no_derivative>());
   }
 }

@@ -1,6 +1,9 @@
 // Vectors, and sums over arrays by partial results that the compiler keeps in their lanes.
 #pragma once
 
+#include <algorithm>
+#include <limits>
+
 #include "cpu.h"
 
 namespace sru {
@@ -49,9 +52,9 @@ SRU_INLINE void add_upper(S* sums) {
 }
 
 // The sum of term(i) for i in [0, n).
-template <typename F>
-SRU_INLINE float sum_over(int64_t n, const F& term) {
-  float sums[kLanes] = {};
+template <typename S = float, typename F>
+SRU_INLINE S sum_over(int64_t n, const F& term) {
+  S sums[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     for (int64_t lane = 0; lane < kLanes; ++lane) {
@@ -63,6 +66,29 @@ SRU_INLINE float sum_over(int64_t n, const F& term) {
   }
   add_upper<kLanes / 2>(sums);
   return sums[0];
+}
+
+// The greatest of n numbers, NaN left out; minus infinity if there is none.
+template <typename T>
+SRU_INLINE State<T> greatest(const T* x, int64_t n) {
+  using S = State<T>;
+  using Lanes = typename Vector<S>::Lanes;
+  constexpr int64_t lanes = sizeof(Lanes) / sizeof(S);
+  S result = -std::numeric_limits<S>::infinity();
+  Lanes most = result - Lanes{};
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    Lanes values;
+    load_lanes(x + i, values);
+    most = most < values ? values : most;
+  }
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    result = std::max(result, S(most[lane]));
+  }
+  for (; i < n; ++i) {
+    result = std::max(result, load(x + i));
+  }
+  return result;
 }
 
 }  // namespace sru

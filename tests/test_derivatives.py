@@ -12,6 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fairseq_sru.modules import SRU, SRUpp
 from fairseq_sru.ops import (
     attention,
+    cross_entropy,
+    divergence,
     dropout,
     linear,
     recurrence,
@@ -96,6 +98,20 @@ PLAIN = [draw(3, 2, 4, 4), draw(2, 4)]
 ATTENTION = [draw(3, 2, 4), draw(4, 2, 4), draw(4, 2, 4, seed=1)]
 STEP = [draw(1, 2, 4), draw(1, 3, 8), draw(1)]
 SMALL = {"dtype": torch.float32}
+TARGET = torch.tensor([2, 0, 4])
+
+
+def plain_cross_entropy(logits):
+    log_probs = logits.log_softmax(-1)
+    real = TARGET != 0
+    return (-log_probs.gather(-1, TARGET.unsqueeze(-1)).squeeze(-1) * real,
+            -log_probs.mean(-1) * real)
+
+
+def plain_divergence(p, q):
+    return (p.softmax(-1) * (p.log_softmax(-1) - q.log_softmax(-1))).sum(-1)
+
+
 CASES = {  # function, the same by PyTorch's own operators, inputs
     "recurrence": (full(recurrence, scale=1.3), full(recurrence_ref, scale=1.3), FULL),
     "recurrence-both-ways": (
@@ -104,6 +120,10 @@ CASES = {  # function, the same by PyTorch's own operators, inputs
     "attention": (lambda *x: attention(*x, causal=True)[0], plain_attention, ATTENTION),
     "step_attention": (
         lambda q, kv, alpha: step_attention(q, kv, SEEN, alpha)[0], plain_step, STEP),
+    "cross_entropy": (
+        lambda logits: cross_entropy(logits, TARGET, ignore_index=0), plain_cross_entropy,
+        [draw(3, 5)]),
+    "divergence": (divergence, plain_divergence, [draw(3, 5), draw(3, 5, seed=1)]),
     "linear-of-few-rows": (linear, F.linear, [draw(2, 5, **SMALL), draw(3, 5, **SMALL)]),
     "linear-of-many-rows": (
         linear, F.linear, [draw(16, 5, **SMALL), draw(3, 5, **SMALL), draw(3, **SMALL)]),
@@ -300,6 +320,15 @@ def test_output_without_gradient_costs_no_zeros_for_the_states(used):
 OP = torch.ops.fairseq_sru
 #: operators called as such: recurrence_backward gets the states that recurrence saved
 RAW = {
+    "cross_entropy": lambda: (
+        lambda logits: OP.cross_entropy(logits, TARGET, 0), [draw(3, 5)], ()),
+    "cross_entropy_backward": lambda: (
+        lambda a, b, logits, parts: OP.cross_entropy_backward(a, b, logits, TARGET, parts, 0),
+        [draw(3), draw(3, seed=1), draw(3, 5), draw(3, 2)], ()),
+    "divergence": lambda: (OP.divergence, [draw(3, 5), draw(3, 5, seed=1)], ()),
+    "divergence_backward": lambda: (
+        OP.divergence_backward,
+        [draw(3), draw(3, 5), draw(3, 5, seed=1), draw(3, seed=2), draw(3, 2), draw(3, 2)], ()),
     "dropout": lambda: (OP.dropout, [draw(3, 4)], (0.5, 7)),
     "few_rows": lambda: (OP.few_rows, [draw(2, 5), draw(3, 5), draw(3)], ()),
     "recurrence": lambda: (OP.recurrence, FULL[:5], (None, None, 1.0, False, True)),

@@ -1,5 +1,6 @@
 """fairseq criterions: importing this registers them."""
 
 from fairseq_sru.criterions.consistency import RDropCriterion, SimCutCriterion
+from fairseq_sru.criterions.fused import FusedCrossEntropyCriterion
 
-__all__ = ["RDropCriterion", "SimCutCriterion"]
+__all__ = ["FusedCrossEntropyCriterion", "RDropCriterion", "SimCutCriterion"]

@@ -10,15 +10,14 @@ from typing import Any, Dict, Iterator, List, Tuple
 import torch
 from fairseq.criterions import register_criterion
 from fairseq.criterions.label_smoothed_cross_entropy import (
-    LabelSmoothedCrossEntropyCriterion,
     LabelSmoothedCrossEntropyCriterionConfig,
-    label_smoothed_nll_loss,
 )
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
+from fairseq_sru.criterions.fused import FusedCrossEntropyCriterion
 from fairseq_sru.errors import UsageError
-from fairseq_sru.options import check_config
+from fairseq_sru.ops import divergence
 
 
 @dataclass
@@ -38,22 +37,13 @@ class SimCutConfig(LabelSmoothedCrossEntropyCriterionConfig):
     )
 
 
-class _ConsistencyCriterion(LabelSmoothedCrossEntropyCriterion):
+class _ConsistencyCriterion(FusedCrossEntropyCriterion):
     """Cross entropy plus weighted divergence of two readings of a batch."""
-
-    config: type  # the dataclass of its options
 
     def __init__(
         self, task: Any, cfg: LabelSmoothedCrossEntropyCriterionConfig, weight: float
     ) -> None:
-        check_config(cfg, type(self).config)
-        super().__init__(
-            task,
-            sentence_avg=cfg.sentence_avg,
-            label_smoothing=cfg.label_smoothing,
-            ignore_prefix_size=cfg.ignore_prefix_size,
-            report_accuracy=cfg.report_accuracy,
-        )
+        super().__init__(task, cfg)
         self.weight = weight
 
     def forward(
@@ -84,7 +74,7 @@ class _ConsistencyCriterion(LabelSmoothedCrossEntropyCriterion):
         return loss, sample_size, logging_output
 
     def read(self, model: nn.Module, sample: Dict[str, Any]) -> Tuple[Tensor, Tensor]:
-        """Log probabilities (B * T, vocabulary) and targets (B * T)."""
+        """Logits (B * T, vocabulary) and targets (B * T)."""
         return self.get_lprobs_and_target(model, model(**sample["net_input"]), sample)
 
     read_again = read
@@ -93,16 +83,9 @@ class _ConsistencyCriterion(LabelSmoothedCrossEntropyCriterion):
         """(smoothed cross entropy, cross entropy, divergence) of each token, (B * T, 1)."""
         raise NotImplementedError
 
-    def cross_entropy(self, log_probs: Tensor, target: Tensor) -> Tuple[Tensor, Tensor]:
-        """(smoothed, plain) of each token, (B * T, 1), 0 where the target is padding."""
-        return label_smoothed_nll_loss(
-            log_probs, target, self.eps, ignore_index=self.padding_idx, reduce=False
-        )
-
-    def divergence(self, log_p: Tensor, log_q: Tensor, target: Tensor) -> Tensor:
+    def divergence(self, p: Tensor, q: Tensor, target: Tensor) -> Tensor:
         """KL(p || q) of each token, (B * T, 1), 0 where the target is padding."""
-        kl = (log_p.exp() * (log_p - log_q)).sum(-1, keepdim=True)
-        return kl.masked_fill(target.eq(self.padding_idx).unsqueeze(-1), 0)
+        return divergence(p, q).masked_fill(target.eq(self.padding_idx), 0).unsqueeze(-1)
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict[str, Any]]) -> None:

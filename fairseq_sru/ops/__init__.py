@@ -1,6 +1,8 @@
-"""The elementwise recurrence, attention, linear maps and dropout that SRU and SRU++ are made of."""
+"""The elementwise recurrence, attention, linear maps and dropout that SRU and SRU++ are made of, and
+the losses that train them."""
 
 from fairseq_sru.ops.attention import attention, attention_mask
+from fairseq_sru.ops.cross_entropy import cross_entropy, divergence
 from fairseq_sru.ops.dropout import dropout
 from fairseq_sru.ops.linear import Linear, linear
 from fairseq_sru.ops.recurrence import recurrence
@@ -12,6 +14,8 @@ __all__ = [
     "Linear",
     "attention",
     "attention_mask",
+    "cross_entropy",
+    "divergence",
     "dropout",
     "linear",
     "recurrence",
