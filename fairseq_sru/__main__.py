@@ -1,5 +1,5 @@
-"""``python -m fairseq_sru``: what ``--user-dir`` is given, and versions, backends and architectures,
-to paste into a bug report.
+"""``python -m fairseq_sru``: the user dir, versions, backends and architectures, to paste into a bug
+report.
 
 ``python -m fairseq_sru --user-dir`` prints the folder alone, for scripts.
 """
@@ -20,6 +20,7 @@ from fairseq_sru import __version__, register
 from fairseq_sru.ops.extension import COMPILED, has_kernel
 
 USER_DIR = Path(__file__).parent
+FAIRSEQS = ("fairseq", "fairseq-fixed", "ve-fairseq")
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def versions() -> Iterator[str]:
     yield "|---|---|"
     yield f"| fairseq_sru | {__version__} |"
     yield f"| --user-dir | {USER_DIR} |"
-    for package in ("fairseq", "fairseq-fixed", "ve-fairseq", "torch", "numpy", "omegaconf", "sacrebleu"):
+    for package in (*FAIRSEQS, "torch", "numpy", "omegaconf", "sacrebleu"):
         try:
             yield f"| {package} | {version(package)} |"
         except PackageNotFoundError:
