@@ -1,5 +1,4 @@
-"""``python -m fairseq_sru``: the user dir, versions, backends and architectures, to paste into a bug
-report.
+"""``python -m fairseq_sru``: the user dir, versions, backends and architectures, for bug reports.
 
 ``python -m fairseq_sru --user-dir`` prints the folder alone, for scripts.
 """
