@@ -5,20 +5,28 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 
 SANITIZED := build/sanitized
-SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer
+SANITIZERS := -g -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer
 
 .PHONY: install demo demo-lm test test-fast sanitize lint types bench clean
 
 install: $(INSTALLED)
 
-# fairseq and fairseq_sru_ext build against the installed torch, hence no build isolation; with
-# CUDA_HOME set, fairseq's own build fails.
+# The extension, and fairseq where it has no wheel, build against the installed torch, hence no build
+# isolation; with CUDA_HOME set, fairseq's own build fails. Modules compile when first imported.
+PIP := env -u CUDA_HOME $(BIN)/pip install --quiet --no-compile
 $(INSTALLED): setup.py pyproject.toml Makefile $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$(TORCH)" numpy cython "setuptools>=64" wheel ninja
-	env -u CUDA_HOME $(BIN)/pip install --quiet --no-build-isolation -e ".[plot,recipes,dev]"
+	$(PIP) "$(TORCH)" numpy cython "setuptools>=64" wheel ninja
+	$(PIP) --no-build-isolation -e ".[plot,recipes]"
+	touch $@
+
+# what tests and checks need besides
+$(TOOLS): $(INSTALLED)
+	$(PIP) "pip>=25.1"
+	$(PIP) --group dev
 	touch $@
 
 demo: install
@@ -28,15 +36,15 @@ demo-lm: install
 	PYTHON=$(BIN)/python bash examples/demo_lm/run.sh
 
 # two files at a time, each process on one thread
-test: install
+test: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
 
 # no command, no recipe, nothing that takes more than a few seconds
-test-fast: install
+test-fast: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not command and not slow" -n 2 --dist loadfile
 
 # the engine's tests with an extension that watches its memory and undefined behaviour
-sanitize: install
+sanitize: $(TOOLS)
 	FAIRSEQ_SRU_CUDA=0 CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(BIN)/python setup.py build_ext \
 		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
@@ -44,11 +52,11 @@ sanitize: install
 		PYTHONPATH=$(SANITIZED) $(BIN)/pytest --capture=no tests/test_packed.py tests/test_engine.py \
 		tests/test_search.py tests/test_step_attention.py
 
-lint: install
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run -Werror csrc/* tests/emulator/*
 
-types: install
+types: $(TOOLS)
 	$(BIN)/mypy
 
 bench: install

@@ -27,16 +27,31 @@ export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-8589934592}
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
 
-# once TARGET FUNCTION [ARGUMENT...]: run FUNCTION on a temporary path and the arguments, and rename
-# that path to TARGET when it succeeds, so that what exists is complete and is not made again.
+# Steps: a line of the screen each.
+
+# log NAME: the file that has what a step printed.
+log() {
+  echo "$OUT/logs/${1//\//-}.log"
+}
+
+# step NAME COMMAND [ARGUMENT...]: run a command or a function; the screen shows its name, its time
+# and, of a training, how far it is.
+step() {
+  { "${@:2}"; echo "step finished"; } 2>&1 |
+    "$PYTHON" "$ROOT/examples/progress.py" "$1" "$(log "$1")"
+}
+
+# once TARGET FUNCTION [ARGUMENT...]: the step that runs FUNCTION on a temporary path and the
+# arguments, and renames that path to TARGET when it succeeds, so that what exists is complete and
+# is not made again.
 once() {
+  local name=${1#"$OUT"/}
   if [[ -e $1 ]]; then
-    echo "== $1 is there"
+    printf '%-20s %7s\n' "$name" "there"
     return
   fi
-  echo "== $1"
   rm -rf "$1.part"
-  "$2" "$1.part" "${@:3}"
+  step "$name" "$2" "$1.part" "${@:3}"
   mv "$1.part" "$1"
 }
 
@@ -93,8 +108,9 @@ bytes() {
 
 # train LOG DATA OPTION...: fairseq-train with the plugin; every line of LOG has the processor time.
 train() {
-  "$PYTHON" "$ROOT/examples/clocked_train.py" "$2" --user-dir "$ROOT/fairseq_sru" --seed 1 \
-    --log-format json --log-file "$1" "${@:3}"
+  local name=${1#"$OUT"/}
+  step "${name%.log}" "$PYTHON" "$ROOT/examples/clocked_train.py" "$2" \
+    --user-dir "$ROOT/fairseq_sru" --seed 1 --log-format json --log-file "$1" "${@:3}"
 }
 
 # cosine WARMUP UPDATES: fairseq's options for a learning rate that is zero after UPDATES updates.
@@ -139,10 +155,42 @@ score() {
   sacrebleu "$2" -i "$3" -w 2 "${@:4}" > "$1"
 }
 
-# eval_lm DATA MODEL OPTION...: fairseq-eval-lm on the test set.
+# show_scores FILE: what `score` found, a line a metric.
+show_scores() {
+  "$PYTHON" - "$1" << 'END'
+import json
+import sys
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    found = json.load(file)
+for score in found if isinstance(found, list) else [found]:
+    print(f"{score['name']} {score['score']:.2f}  {score['signature']}")
+END
+}
+
+# exported TARGET MODEL: a folder for `python -m fairseq_sru.translate`.
+exported() {
+  PYTHONPATH=$ROOT "$PYTHON" -m fairseq_sru.export "$2" "$1" \
+    --bpe sentencepiece --sentencepiece-model "$OUT/pieces/sentencepiece.model"
+}
+
+# summary FOLDER: three translations, the pictures, and how to translate a sentence of one's own.
+summary() {
+  local folder=${1#"$PWD"/} count
+  count=$(wc -l < "$OUT/corpus/test.de")
+  paste "$OUT/corpus/test.de" "$1/translation.en" |
+    awk -F '\t' -v every=$((count / 3)) 'every < 2 || NR % every == 1 { print "  " $1 " → " $2 }' |
+    head -n 3
+  echo "pictures: $folder/curve.png, $folder/alignment.png"
+  echo "a sentence of your own:"
+  echo "  echo 'Die Frau liest.' | ${PYTHON#"$PWD"/} -m fairseq_sru.translate $folder/exported"
+}
+
+# eval_lm NAME DATA MODEL OPTION...: fairseq-eval-lm on the test set, and what it found.
 eval_lm() {
-  fairseq-eval-lm "$1" --user-dir "$ROOT/fairseq_sru" --path "$2" --gen-subset test \
-    $(device) "${@:3}"
+  step "$1" fairseq-eval-lm "$2" --user-dir "$ROOT/fairseq_sru" --path "$3" --gen-subset test \
+    $(device) "${@:4}"
+  grep -oE '(Evaluated|Loss) .*' "$(log "$1")"
 }
 
 # curve TARGET [NAME=]LOG...: learning curves.

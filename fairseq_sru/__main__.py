@@ -1,10 +1,15 @@
-"""``python -m fairseq_sru``: versions, backends and architectures, to paste into a bug report."""
+"""``python -m fairseq_sru``: the user dir, versions, backends and architectures, for bug reports.
+
+``python -m fairseq_sru --user-dir`` prints the folder alone, for scripts.
+"""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Iterator
 
@@ -13,8 +18,16 @@ import torch
 from fairseq_sru import __version__, register
 from fairseq_sru.ops.extension import COMPILED, has_kernel
 
+USER_DIR = Path(__file__).parent
+FAIRSEQS = ("fairseq", "fairseq-fixed", "ve-fairseq")
+
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m fairseq_sru", description=__doc__)
+    parser.add_argument("--user-dir", action="store_true", help="print the folder alone")
+    if parser.parse_args().user_dir:
+        print(USER_DIR)
+        return
     for line in (*versions(), "", *backends(), "", *architectures()):
         print(line)
 
@@ -24,7 +37,8 @@ def versions() -> Iterator[str]:
     yield "| software | version |"
     yield "|---|---|"
     yield f"| fairseq_sru | {__version__} |"
-    for package in ("fairseq", "fairseq-fixed", "torch", "numpy", "omegaconf", "sacrebleu"):
+    yield f"| --user-dir | {USER_DIR} |"
+    for package in (*FAIRSEQS, "torch", "numpy", "omegaconf", "sacrebleu"):
         try:
             yield f"| {package} | {version(package)} |"
         except PackageNotFoundError:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
-from conftest import ROOT, run_python
+from conftest import ROOT, USER_DIR, run_python
 from fairseq import options, tasks, trainer
 from fairseq.data import (
     Dictionary,
@@ -38,7 +38,8 @@ from fairseq_sru.repairs import compat
 
 fairseq_sru.register()
 
-FORK = "fairseq-fixed" in {found.metadata["Name"] for found in distributions()}  # has more faults
+FORK = not {"fairseq-fixed", "ve-fairseq"}.isdisjoint(
+    found.metadata["Name"] for found in distributions())  # has more faults
 
 
 def original(function, depth=1):
@@ -307,6 +308,8 @@ def test_report():
             for line in result.stdout.splitlines() if " | " in line}
     assert rows["fairseq_sru"] == [fairseq_sru.__version__]
     assert rows["torch"] == [torch.__version__]
+    assert rows["--user-dir"] == [str(USER_DIR)]
+    assert run_python("-m", "fairseq_sru", "--user-dir").stdout == f"{USER_DIR}\n"
     assert rows["Python"][0].startswith(sys.version.split()[0])
     assert any(name.startswith("CPU") for name in rows)
     millions = {name: int(rows[name][1].replace(",", "")) / 1e6 for name in

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Translate the test set, score it, show some of it, draw the learning curve and the attention.
+# Translate the test set, score it, draw the learning curve and the attention, show some of it.
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 once "$OUT/generated.txt" generate "$OUT/model.pt" --beam 5 --max-tokens 4096 --print-alignment soft
@@ -7,8 +7,8 @@ once "$OUT/translation.en" translations "$OUT/generated.txt"
 once "$OUT/bleu.json" score "$OUT/corpus/test.en" "$OUT/translation.en" -m bleu
 once "$OUT/curve.png" curve srupp_demo="$OUT/train.log"
 once "$OUT/alignment.png" alignment "$OUT/generated.txt"
+once "$OUT/exported" exported "$OUT/model.pt"
 
 echo
-paste "$OUT/corpus/test.de" "$OUT/corpus/test.en" "$OUT/translation.en" |
-  awk -F '\t' 'NR % 60 == 20 { print "source     " $1 "\nreference  " $2 "\nours       " $3 "\n" }'
-cat "$OUT/bleu.json"
+show_scores "$OUT/bleu.json"
+summary "$OUT"

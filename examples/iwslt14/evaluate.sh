@@ -27,10 +27,11 @@ once "$RESULT/bleu_text.json" score "$text/reference.txt" "$text/translation.txt
 once "$RUN/curve.png" curve "$ARCH=$RUN/train.log"
 
 echo "protocol $PROTOCOL, $(basename "$RUN"), $(basename "$RESULT") checkpoint"
+cat "$(log "${text#"$OUT"/}")"
 echo "BLEU on tokens:"
-cat "$RESULT/bleu_tokens.json"
+show_scores "$RESULT/bleu_tokens.json"
 echo "sacreBLEU on detokenised text, case ignored:"
-cat "$RESULT/bleu_text.json"
+show_scores "$RESULT/bleu_text.json"
 if [[ $PROTOCOL == paper ]]; then
   echo "published, not measured here (SRU++ paper, table 8, BLEU on tokens, mean of 4 runs):"
   echo "  srupp_iwslt 36.3 ± 0.2, srupp_iwslt_k2 36.1 ± 0.1, their Transformer 35.9 ± 0.1"

@@ -12,4 +12,8 @@ once "$RUN/translation.en" translations "$RUN/generated.txt"
 once "$RUN/bleu.json" score "$OUT/corpus/test.en" "$RUN/translation.en" -m bleu chrf
 once "$RUN/curve.png" curve "$RUN/train.log"
 once "$RUN/alignment.png" alignment "$RUN/generated.txt"
-cat "$RUN/bleu.json"
+once "$RUN/exported" exported "$RUN/model.pt"
+
+echo
+show_scores "$RUN/bleu.json"
+summary "$RUN"

@@ -3,5 +3,5 @@
 # MODEL  as for train.sh. Arguments are passed on to fairseq-eval-lm.
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
-eval_lm "$OUT/binary" "$OUT/${MODEL:-base}/checkpoint_best.pt" --task srupp_language_modeling \
+eval_lm "test set" "$OUT/binary" "$OUT/${MODEL:-base}/checkpoint_best.pt" --task srupp_language_modeling \
   --batch-size 1 --eval-segment 512 --eval-context "${CONTEXT:-2560}" "$@"

@@ -17,9 +17,7 @@ esac
 CONTEXT=${CONTEXT:-$context}
 
 evaluate() {
-  echo "== $1"
-  eval_lm "$OUT/$LEVEL" "$OUT/$LEVEL-$MODEL/checkpoint_best.pt" "${@:2}" 2>&1 |
-    grep -E 'Evaluated|Loss|rror'
+  eval_lm "$1" "$OUT/$LEVEL" "$OUT/$LEVEL-$MODEL/checkpoint_best.pt" "${@:2}"
 }
 
 case $MODEL in

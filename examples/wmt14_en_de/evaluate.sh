@@ -12,4 +12,4 @@ once "$RUN/model.pt" average "$RUN" "${AVERAGE:-5}"
 once "$RUN/generated.txt" generate "$RUN/model.pt" --beam 4 --lenpen 0.6 --max-tokens 8000
 once "$RUN/translation.de" translations "$RUN/generated.txt"
 once "$RUN/bleu.json" score "$OUT/corpus/test.de" "$RUN/translation.de" -m bleu chrf
-cat "$RUN/bleu.json"
+show_scores "$RUN/bleu.json"
