@@ -1,4 +1,4 @@
-# make install | demo | demo-lm | test | test-fast | sanitize | lint | types | bench: each creates what
+# make install | demo | demo-lm | test | test-fast | fuzz | sanitize | lint | types | bench: each creates what
 # it needs from nothing.
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 SANITIZED := build/sanitized
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer
 
-.PHONY: install demo demo-lm test test-fast sanitize lint types bench clean
+.PHONY: install demo demo-lm test test-fast fuzz sanitize lint types bench clean
 
 install: $(INSTALLED)
 
@@ -34,6 +34,10 @@ test: install
 # no command, no recipe, nothing that takes more than a few seconds
 test-fast: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not command and not slow" -n 2 --dist loadfile
+
+# 10,000 new cases of the property tests
+fuzz: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile fuzz -n 2
 
 # the engine's tests with an extension that watches its memory and undefined behaviour
 sanitize: install
