@@ -1,5 +1,5 @@
-# make install | demo | demo-lm | test | test-fast | fuzz | sanitize | lint | types | bench: each creates what
-# it needs from nothing.
+# make install | demo | demo-lm | test | test-fast | fuzz | sanitize | chaos | mutants | lint | types |
+# bench: each creates what it needs from nothing.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 SANITIZED := build/sanitized
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer
 
-.PHONY: install demo demo-lm test test-fast fuzz sanitize lint types bench clean
+.PHONY: install demo demo-lm test test-fast fuzz sanitize chaos mutants lint types bench clean
 
 install: $(INSTALLED)
 
@@ -47,6 +47,14 @@ sanitize: install
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		PYTHONPATH=$(SANITIZED) $(BIN)/pytest --capture=no tests/test_packed.py tests/test_engine.py \
 		tests/test_search.py tests/test_step_attention.py
+
+# mistakes planted in a copy of the tree, which the tests must find: most of an hour on one core
+mutants: install
+	$(BIN)/python tests/mutants
+
+# trainings that are killed, also while they write, and full disks
+chaos: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos.py
 
 lint: install
 	$(BIN)/ruff check .

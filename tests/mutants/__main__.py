@@ -38,6 +38,8 @@ def copy_tree(tree: Path) -> Path:
     for name in files:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tree / name)
+    setup = tree / "setup.py"
+    setup.write_text(setup.read_text().replace('"-O3"', '"-O1"'))  # compiles twice as fast
     return tree
 
 
