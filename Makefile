@@ -39,14 +39,15 @@ test-fast: install
 fuzz: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile fuzz -n 2
 
-# the engine's tests with an extension that watches its memory and undefined behaviour
+# the tests of csrc with an extension that watches its memory and undefined behaviour
 sanitize: install
 	FAIRSEQ_SRU_CUDA=0 CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(BIN)/python setup.py build_ext \
 		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		PYTHONPATH=$(SANITIZED) $(BIN)/pytest --capture=no tests/test_packed.py tests/test_engine.py \
-		tests/test_search.py tests/test_step_attention.py
+		OMP_NUM_THREADS=1 PYTHONPATH=$(SANITIZED) $(BIN)/python -m pytest --capture=no -m "not command" \
+		$(addprefix tests/test_, $(addsuffix .py, recurrence tanh promises dropout linear few_rows \
+		varlen step_attention packed engine search derivatives properties))
 
 # mistakes planted in a copy of the tree, which the tests must find: most of an hour on one core
 mutants: install
