@@ -11,6 +11,15 @@ class Mutant(NamedTuple):
     new: str
     tests: str  # files of tests/, or files and names, separated by spaces
 
+    def sources(self) -> list[str]:
+        """What has to be compiled, by those tests."""
+        return HEADERS.get(self.path, [self.path] if self.path.endswith(".cpp") else [])
+
+
+HEADERS = {
+    "csrc/recurrence.h": ["csrc/recurrence_cpu.cpp"],
+    "csrc/attend.h": ["csrc/step_attention.cpp"],
+}
 
 RECURRENCE, SEARCH = "test_recurrence.py", "test_search.py"
 MUTANTS = [
@@ -48,11 +57,11 @@ MUTANTS = [
     Mutant("csrc/step_attention.cpp", "a.keys_values + row / a.beam * a.sentence_stride",
            "a.keys_values + row % a.sentences * a.sentence_stride", "test_step_attention.py"),
     Mutant("csrc/attend.h", "S(1) / std::sqrt(S(size))", "S(1) / S(size)",
-           "test_step_attention.py test_engine.py"),
+           "test_step_attention.py"),
     Mutant("csrc/attend.h", "const T* values = keys + offset;", "const T* values = keys;",
-           "test_step_attention.py test_engine.py"),
+           "test_step_attention.py"),
     Mutant("csrc/attend.h", "i % 2 * kLanes + i % both / 2", "(1 - i % 2) * kLanes + i % both / 2",
-           "test_step_attention.py test_engine.py"),
+           "test_step_attention.py"),
     # the decoding engine
     Mutant("csrc/layer.cpp", "cells_before + parent * kBlock", "cells_before + r * kBlock", SEARCH),
     Mutant("csrc/layer.cpp", "attention.see_if(true, row.slot);", "",
