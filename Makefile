@@ -1,5 +1,5 @@
-# make install | demo | demo-lm | test | test-fast | sanitize | lint | types | bench: each creates what
-# it needs from nothing.
+# make install | demo | demo-lm | test | test-fast | fuzz | sanitize | chaos | mutants | lint | types |
+# bench: each creates what it needs from nothing.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 SANITIZED := build/sanitized
 SANITIZERS := -g -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer
 
-.PHONY: install demo demo-lm test test-fast sanitize lint types bench clean
+.PHONY: install demo demo-lm test test-fast fuzz sanitize chaos mutants lint types bench clean
 
 install: $(INSTALLED)
 
@@ -43,14 +43,27 @@ test: $(TOOLS)
 test-fast: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not command and not slow" -n 2 --dist loadfile
 
-# the engine's tests with an extension that watches its memory and undefined behaviour
+# 10,000 new cases of the property tests
+fuzz: $(TOOLS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile fuzz -n 2
+
+# the tests of csrc with an extension that watches its memory and undefined behaviour
 sanitize: $(TOOLS)
 	FAIRSEQ_SRU_CUDA=0 CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(BIN)/python setup.py build_ext \
 		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		PYTHONPATH=$(SANITIZED) $(BIN)/pytest --capture=no tests/test_packed.py tests/test_engine.py \
-		tests/test_search.py tests/test_step_attention.py
+		OMP_NUM_THREADS=1 PYTHONPATH=$(SANITIZED) $(BIN)/python -m pytest --capture=no -m "not command" \
+		$(addprefix tests/test_, $(addsuffix .py, recurrence tanh promises cross_entropy dropout linear few_rows \
+		varlen step_attention packed engine search derivatives properties))
+
+# mistakes planted in a copy of the tree, which the tests must find: most of an hour on one core
+mutants: $(TOOLS)
+	$(BIN)/python tests/mutants
+
+# trainings that are killed, also while they write, and full disks
+chaos: $(TOOLS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/chaos.py
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

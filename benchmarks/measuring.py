@@ -13,6 +13,9 @@ from typing import Any, Callable, Sequence
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+import allocator
 
 
 def make_parser(doc: str, rounds: int = 5) -> argparse.ArgumentParser:
@@ -28,8 +31,9 @@ def make_parser(doc: str, rounds: int = 5) -> argparse.ArgumentParser:
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Read the command line and set the number of threads."""
+    """Read the command line, set the number of threads, and keep freed memory as recipes do."""
     options = parser.parse_args()
+    allocator.keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     return options

@@ -185,11 +185,8 @@ def score(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def run(arguments: list[Any], **streams: Any) -> subprocess.CompletedProcess:
-    """This Python on one thread, with the plugin on its path and the recipes' allocator options."""
-    environment = {
-        "MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
-        **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
-    }
+    """This Python on one thread, with the plugin on its path."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, *map(str, arguments)], env=environment, check=True,
                           text=True, **streams)
 

@@ -18,8 +18,6 @@ BENCHMARKS = (
     "recurrence", "attention", "layer", "train", "classifier", "generate", "lm", "lm_inference",
     "lm_length",
 )
-# as in examples/settings.sh: glibc's way with large blocks would cost a sixth of the time
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592"}
 
 
 def main() -> None:
@@ -28,8 +26,7 @@ def main() -> None:
         command = [sys.executable, str(HERE / f"{name}.py"), "--rounds", "5"]
         if name == "recurrence" and "REFERENCE" in os.environ:
             command += ["--reference", os.environ["REFERENCE"]]
-        result = subprocess.run(
-            command, env={**MALLOC, **os.environ}, stdout=subprocess.PIPE, text=True, check=True)
+        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         (OUT / f"{name}.jsonl").write_text(result.stdout)
         print(f"\n## {name}\n")
         print(table([json.loads(line) for line in result.stdout.strip().split("\n")]), flush=True)

@@ -1,5 +1,6 @@
 // The Python module: importing it registers the operators.
 #include <Python.h>
+#include <torch/version.h>
 
 #include "recurrence.h"
 
@@ -9,6 +10,7 @@ PyMODINIT_FUNC PyInit_fairseq_sru_ext() {
       "Compiled operators of fairseq-sru: torch.ops.fairseq_sru.", -1};
   PyObject* module = PyModule_Create(&definition);
   if (module && (PyModule_AddStringConstant(module, "compiler", __VERSION__) < 0 ||
+                 PyModule_AddStringConstant(module, "torch", TORCH_VERSION) < 0 ||
                  PyModule_AddIntConstant(module, "states_every", sru::kStatesEvery) < 0)) {
     Py_CLEAR(module);
   }

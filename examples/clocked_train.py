@@ -1,11 +1,14 @@
-"""fairseq-train with the processor seconds used so far in every line of its log.
+"""fairseq-train for a shared CPU: processor seconds in its log, and steady memory.
 
-Wall-clock time says little on a shared machine; `plots.py curve --by cpu` reads the stamps. Takes
+Every line of the log has the processor seconds used so far: wall-clock time says little on a shared
+machine; `plots.py curve --by cpu` reads the stamps. For memory see allocator.py. Takes
 fairseq-train's arguments. Processes that it starts stamp their lines with their own seconds.
 """
 
 import logging
 import time
+
+import allocator
 
 make_record = logging.getLogRecordFactory()
 
@@ -19,6 +22,10 @@ def stamped(*args, **kwargs):
 logging.setLogRecordFactory(stamped)
 
 if __name__ == "__main__":
+    allocator.keep_freed_memory()
+
+    from fairseq.trainer import Trainer
     from fairseq_cli.train import cli_main
 
+    Trainer.train_step = allocator.trimming(Trainer.train_step)
     cli_main()

@@ -19,11 +19,6 @@ command -v fairseq-train > /dev/null || {
   exit 1
 }
 
-# glibc hands large blocks back to the system and fetches them again at every update: a sixth of a
-# CPU training's time
-export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-4294967296}
-export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-8589934592}
-
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
 
@@ -106,7 +101,7 @@ bytes() {
 
 # Training.
 
-# train LOG DATA OPTION...: fairseq-train with the plugin; every line of LOG has the processor time.
+# train LOG DATA OPTION...: fairseq-train with the plugin, see clocked_train.py.
 train() {
   local name=${1#"$OUT"/}
   step "${name%.log}" "$PYTHON" "$ROOT/examples/clocked_train.py" "$2" \

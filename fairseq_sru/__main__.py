@@ -16,7 +16,7 @@ from typing import Iterator
 import torch
 
 from fairseq_sru import __version__, register
-from fairseq_sru.ops.extension import COMPILED, has_kernel
+from fairseq_sru.ops.extension import COMPILED, has_kernel, uncompiled
 
 USER_DIR = Path(__file__).parent
 FAIRSEQS = ("fairseq", "fairseq-fixed", "ve-fairseq")
@@ -61,7 +61,7 @@ def backends() -> Iterator[str]:
 
 def _backend(device: str) -> str:
     if not COMPILED:
-        return "Python loop: fairseq_sru_ext is not built"
+        return f"Python loop: {uncompiled()}"
     if has_kernel("recurrence", device):
         return "compiled"
     return f"none: fairseq_sru_ext was built without {device}"

@@ -10,9 +10,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = ROOT / "fairseq_sru"
+# of the property tests: the same few cases every time, or many new ones
+settings.register_profile(
+    "some", max_examples=30, derandomize=True, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "fuzz", settings.get_profile("some"), max_examples=850, derandomize=False, print_blob=True)
+settings.load_profile("some")
+
 TRAIN_OPTIONS = [
     "--user-dir", USER_DIR, "--task", "translation", "--arch", "srupp_tiny",
     "--optimizer", "radam", "--lr", "0.02", "--max-tokens", "256", "--num-workers", "0", "--cpu",

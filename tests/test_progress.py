@@ -50,7 +50,7 @@ def test_a_step_is_a_line_with_its_time(watch, tmp_path):
 
 def test_without_the_last_line_it_has_failed(watch):
     said, done = watch("step finished\n", "cp: no space left\n", screen=io.StringIO())
-    assert not done and "failed" in said and str("log") in said
+    assert not done and "failed" in said and "log" in said
 
 
 def test_a_training_moves_one_line(watch):

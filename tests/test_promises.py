@@ -8,8 +8,6 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fairseq_sru.modules import SRU, SRULayer, SRUpp, SRUppLayer, pool
 from fairseq_sru.ops import recurrence, recurrence_ref, recurrence_tanh
@@ -266,39 +264,3 @@ def test_a_source_behind_padding_is_not_decoded():
         wanted, ours = (
             stack.step(x, stack.start(B, context, PAD))[0] for context in (source, dirty))
     assert torch.equal(ours, wanted) and ours.isfinite().all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=st.data(), length=st.integers(0, 9), batch=st.integers(0, 5), width=st.integers(1, 40),
-       highway=st.sampled_from(["x", "block", None]), weight_c=st.booleans(),
-       bidirectional=st.booleans(), tanh=st.booleans())
-def test_any_shape_padding_and_numbers_behind_it(
-    data, length, batch, width, highway, weight_c, bidirectional, tanh
-):
-    """Against the loop in float64, whatever lies behind the padding."""
-    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 999)))
-    size = 2 * width if bidirectional else width
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    pad = torch.rand(length, batch, generator=generator) < data.draw(st.floats(0, 1))
-    u = draw(length, batch, 4 if highway == "block" else 3, size)
-    x = draw(length, batch, size) if highway == "x" else None
-    weight_c = draw(2, size) if weight_c else None
-    rest = weight_c, draw(2, size), draw(batch, size)
-    exact = [None if t is None else t.double() for t in (u, x, *rest)]
-    for t in (u, x):
-        if t is not None:
-            t[pad] = data.draw(st.sampled_from(BEHIND))
-    if tanh:
-        h, c = recurrence_tanh(u, x, *rest, pad, bidirectional=bidirectional)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(recurrence_module, "COMPILED", False)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                wanted = recurrence_tanh(*exact, pad, bidirectional=bidirectional)
-    else:
-        h, c = recurrence(u, x, *rest, pad, bidirectional=bidirectional)
-        wanted = recurrence_ref(*exact, pad, bidirectional=bidirectional)
-    torch.testing.assert_close((h.double(), c.double()), wanted, rtol=1e-4, atol=1e-4)

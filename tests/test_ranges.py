@@ -3,6 +3,7 @@
 What sees nothing does not see everything.
 """
 
+import argparse
 import inspect
 import math
 from dataclasses import MISSING, fields
@@ -14,7 +15,7 @@ import pytest
 import torch
 from fairseq import criterions, models, options, tasks
 from fairseq.data import Dictionary
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf, gen_parser_from_dataclass
 from fairseq.models import MODEL_DATACLASS_REGISTRY
 from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
@@ -141,19 +142,27 @@ def test_the_small_options_are_possible(key):
 
 @pytest.mark.parametrize("case", [
     case for case in CASES if case[0][0] in ("model", "task") and case[1] != "lr"], ids=ids)
-def test_the_command_line_refuses_them(case):
+def test_text_outside_is_one_line(case):
     """What argparse makes of text reaches the same check."""
-    (registry, name), option = case
+    key, option = case
     value = next(v for v in OUTSIDE[RANGES[option]] if not isinstance(v, bool))
-    task, arch = "srupp_language_modeling", "srupp_lm_tiny"
-    if registry == "model":
-        arch = {"srupp": "srupp_tiny", "srupp_lm": "srupp_lm_tiny", "sru_lm": "sru_lm_tiny",
-                "sru_classifier": "sru_classifier_tiny"}.get(name, name)
-    command = ["data", "--task", task, "--arch", arch, f"--{option.replace('_', '-')}={value}"]
+    flag = f"--{option.replace('_', '-')}"
+    parser = argparse.ArgumentParser()
+    gen_parser_from_dataclass(parser, OURS[key]())
+    positional = ["data"] if key[0] == "task" else []
+    config = OURS[key].from_namespace(parser.parse_args([*positional, f"{flag}={value}"]))
+    with pytest.raises(UsageError, match=f"^{flag} must be "):
+        BUILD[key](OmegaConf.create({
+            **vars(config), **small(key), option: getattr(config, option)}))
+
+
+@pytest.mark.parametrize("arch", [
+    "srupp_tiny", "srupp_lm_tiny", "sru_lm_tiny", "sru_classifier_tiny", "srupp_classifier"])
+def test_the_command_line_refuses_them(arch):
+    command = ["data", "--task", "srupp_language_modeling", "--arch", arch, "--dropout=1.5"]
     args = options.parse_args_and_arch(options.get_training_parser(), command)
-    config = convert_namespace_to_omegaconf(args)
-    with pytest.raises(UsageError, match=f"^--{option.replace('_', '-')} must be "):
-        BUILD[case[0]](config.model if registry == "model" else config.task)
+    with pytest.raises(UsageError, match="^--dropout must be "):
+        models.build_model(convert_namespace_to_omegaconf(args).model, TASK)
 
 
 @pytest.mark.parametrize("option", ["sru_dropout", "dropout", "encoder_layers", "decoder_layers"])

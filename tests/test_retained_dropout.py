@@ -1,5 +1,7 @@
 """--retain-dropout: every dropout of every model stays on in inference, and only where asked."""
 
+from copy import copy
+from functools import lru_cache
 from types import SimpleNamespace
 
 import pytest
@@ -30,11 +32,16 @@ MODELS = {
 }
 
 
+@lru_cache(maxsize=None)
+def parsed(name):
+    return options.parse_args_and_arch(
+        options.get_training_parser(), ["data", "--arch", name.split()[0], *MODELS[name]])
+
+
 def build(name, **dropouts):
     """A model in evaluation mode without any dropout but these."""
     arch = name.split()[0]
-    arguments = ["data", "--arch", arch, *MODELS[name]]
-    config = options.parse_args_and_arch(options.get_training_parser(), arguments)
+    config = copy(parsed(name))
     for option in dropout_options(name):
         setattr(config, option, dropouts.get(option, 0.0))
     registered = models.ARCH_MODEL_NAME_REGISTRY[arch]
@@ -53,11 +60,9 @@ def build(name, **dropouts):
 
 
 def dropout_options(name):
-    arch = name.split()[0]
-    parsed = options.parse_args_and_arch(
-        options.get_training_parser(), ["data", "--arch", arch, *MODELS[name]])
-    dataclass = models.MODEL_DATACLASS_REGISTRY.get(models.ARCH_MODEL_NAME_REGISTRY[arch])
-    known = vars(parsed) if dataclass is None else dataclass.__dataclass_fields__
+    model = models.ARCH_MODEL_NAME_REGISTRY[name.split()[0]]
+    dataclass = models.MODEL_DATACLASS_REGISTRY.get(model)
+    known = vars(parsed(name)) if dataclass is None else dataclass.__dataclass_fields__
     return [option for option in known
             if option.endswith("dropout") and option != "adaptive_softmax_dropout"]
 

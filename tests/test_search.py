@@ -7,8 +7,6 @@ import pytest
 import torch
 from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.sequence_generator import SequenceGenerator
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from test_translation import VARIANTS, batch, build, sentences, variant_id
 
 from fairseq_sru.inference import Engine, GenerationOptions, read_model
@@ -128,50 +126,6 @@ def test_prefixes(length, beam):
     prefixes = [torch.randint(4, 25, (length,), generator=torch.Generator().manual_seed(i))
                 for i in range(4)]
     compare(strong_model(2), random_sources(4), prefixes, beam=beam, max_len_b=20)
-
-
-@settings(max_examples=60, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.too_slow])
-@given(st.data())
-def test_any_sizes_and_options(data):
-    draw = data.draw
-    heads = draw(st.integers(1, 3))
-    options = dict(
-        embed_dim=draw(st.integers(2, 24)),
-        hidden_size=2 * draw(st.integers(2, 20)),
-        proj_size=heads * draw(st.integers(1, 9)),
-        num_heads=heads,
-        encoder_layers=1,
-        decoder_layers=draw(st.integers(1, 3)),
-        decoder_attention=draw(st.sampled_from(["all", "none", "every:2", "last:1"])),
-        layer_norm=draw(st.sampled_from(["none", "pre", "post"])),
-        no_attention_norm=draw(st.booleans()),
-        share_decoder_input_output_embed=draw(st.booleans()),
-        rescale=draw(st.booleans()),
-        target=draw(st.integers(12, 40)),
-    )
-    model = strong_model(draw(st.integers(0, 1000)), **options)
-    count = draw(st.integers(1, 5))
-    vocabulary = len(model.decoder.dictionary)
-    prefixes = [
-        torch.tensor(draw(st.lists(st.integers(4, vocabulary - 1), max_size=3)), dtype=torch.long)
-        for _ in range(count)]
-    compare(
-        model,
-        random_sources(count, seed=draw(st.integers(0, 1000))),
-        prefixes,
-        max_rows=draw(st.integers(1, 40)),
-        beam=draw(st.integers(1, 8)),
-        lenpen=draw(st.sampled_from([0.0, 0.6, 1.0, 1.7])),
-        unkpen=draw(st.sampled_from([0.0, 1.0])),
-        min_len=draw(st.integers(0, 4)),
-        max_len_a=draw(st.sampled_from([0.0, 1.2])),
-        max_len_b=draw(st.integers(4, 25)),
-        temperature=draw(st.sampled_from([1.0, 0.8])),
-        unnormalized=draw(st.booleans()),
-        no_repeat_ngram_size=draw(st.sampled_from([0, 2, 3])) if not any(
-            len(prefix) for prefix in prefixes) else 0,
-    )
 
 
 @pytest.mark.parametrize("sampling", [False, True])

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
+from fairseq_sru.errors import UsageError
 from fairseq_sru.inference.encoder import Encoder
 from fairseq_sru.inference.weights import ModelWeights
-from fairseq_sru.ops.extension import COMPILED
+from fairseq_sru.ops.extension import BUILD_IT, COMPILED, uncompiled
 from fairseq_sru.ranges import RANGES, check_ranges
 
 _ENCODER_TOKENS = 384  # encoded together: more of them leave the caches
@@ -86,13 +87,12 @@ class Engine:
         isa: see :class:`fairseq_sru.inference.packed.PackedLinear`.
 
     Raises:
-        RuntimeError: fairseq_sru_ext is not built.
+        UsageError: there is no fairseq_sru_ext.
     """
 
     def __init__(self, weights: ModelWeights, isa: str = "") -> None:
         if not COMPILED:
-            raise RuntimeError("the engine needs fairseq_sru_ext: build it with "
-                               "`pip install --no-build-isolation -e .` in the checkout")
+            raise UsageError(f"{uncompiled()}, which the engine needs: {BUILD_IT}")
         self.config = weights.config
         chosen = isa or torch.ops.fairseq_sru.packed_isas(torch.int8)[0]
         if self.config["precision"] == "int8" and chosen == "portable":

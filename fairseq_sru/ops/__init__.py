@@ -1,5 +1,5 @@
-"""The elementwise recurrence, attention, linear maps and dropout that SRU and SRU++ are made of, and
-the losses that train them."""
+"""The elementwise recurrence, attention, linear maps and dropout that SRU and SRU++ are made of,
+and the losses that train them."""
 
 from fairseq_sru.ops.attention import attention, attention_mask
 from fairseq_sru.ops.cross_entropy import cross_entropy, divergence

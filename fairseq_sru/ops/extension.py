@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-try:
-    import fairseq_sru_ext  # registers torch.ops.fairseq_sru
 
-    COMPILED = True
-except ModuleNotFoundError as error:
-    if error.name != "fairseq_sru_ext":
-        raise
-    COMPILED = False
+def _load() -> tuple[Any, str]:
+    """The extension, or None and why not."""
+    try:
+        import fairseq_sru_ext  # registers torch.ops.fairseq_sru
+    except ModuleNotFoundError as error:
+        if error.name != "fairseq_sru_ext":
+            raise
+        return None, "is not built"
+    except ImportError as error:  # a symbol that this PyTorch has not
+        return None, f"was built against another PyTorch ({str(error).splitlines()[0]})"
+    built = getattr(fairseq_sru_ext, "torch", torch.__version__)
+    if built.split(".")[:2] != torch.__version__.split(".")[:2]:
+        return None, f"was built against PyTorch {built}, and this is {torch.__version__}"
+    return fairseq_sru_ext, ""
+
+
+_extension, _why_not = _load()
+COMPILED = _extension is not None
 
 #: the CUDA kernels of the recurrence keep the state before every so many steps
-STATES_EVERY: int = fairseq_sru_ext.states_every if COMPILED else 1
+STATES_EVERY: int = _extension.states_every if COMPILED else 1
+
+#: what to do where there is none
+BUILD_IT = "build it with `pip install --no-build-isolation -e .` in the fairseq-sru checkout"
 
 _CPU_TYPES = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -44,7 +59,9 @@ def fits_cpu_kernel(x: Tensor) -> bool:
 def warn_uncompiled() -> None:
     """Say once that the plain loop runs."""
     warnings.warn(
-        "fairseq_sru_ext is not built: the recurrence runs as a slow Python loop; build it "
-        "with `pip install --no-build-isolation -e .` in the fairseq-sru checkout",
-        stacklevel=3,
-    )
+        f"{uncompiled()}: the recurrence runs as a slow Python loop; {BUILD_IT}", stacklevel=3)
+
+
+def uncompiled() -> str:
+    """Why there is no extension."""
+    return f"fairseq_sru_ext {_why_not}"

@@ -15,7 +15,7 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from fairseq_sru.inference import PRECISIONS, Engine, GenerationOptions, Hypothesis, read_model
-from fairseq_sru.ops.extension import COMPILED
+from fairseq_sru.ops.extension import COMPILED, uncompiled
 from fairseq_sru.repairs.patching import replace
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def _why_not(models: list[Any], args: Any, generator: Any) -> str | None:
     if _Choice.chosen == OFF:
         return "--srupp-engine off"
     if not COMPILED:
-        return "fairseq_sru_ext is not built"
+        return uncompiled()
     if len(models) > 1:
         return "an ensemble of models"
     if any(p.device.type != "cpu" for p in models[0].parameters()):
