@@ -3,12 +3,16 @@
 Every line of the log has the processor seconds used so far: wall-clock time says little on a shared
 machine; `plots.py curve --by cpu` reads the stamps. For memory see allocator.py. Takes
 fairseq-train's arguments. Processes that it starts stamp their lines with their own seconds.
+
+ATTENTION=math: PyTorch's attention by matrix products, which is faster on CPUs for short sentences.
 """
 
 import logging
+import os
 import time
 
 import allocator
+import torch
 
 make_record = logging.getLogRecordFactory()
 
@@ -23,6 +27,8 @@ logging.setLogRecordFactory(stamped)
 
 if __name__ == "__main__":
     allocator.keep_freed_memory()
+    if os.environ.get("ATTENTION") == "math":
+        torch.backends.cuda.enable_flash_sdp(False)  # the CPU's as well
 
     from fairseq.trainer import Trainer
     from fairseq_cli.train import cli_main

@@ -10,8 +10,9 @@ from conftest import USER_DIR, run_fairseq, train
 from fairseq import utils
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from fairseq.modules import FairseqDropout
 
-from fairseq_sru.models.transformer_sru import PRESETS, SRUInside
+from fairseq_sru.models.transformer_sru import PRESETS, KernelDropout, SRUInside
 
 PAD, EOS = 1, 2
 VARIANTS = [
@@ -107,6 +108,26 @@ def test_dropout_is_of_the_cell_state():
     assert torch.equal(dropped, (h == 0).any(0))
     assert PRESETS["transformer_sru_wmt_en_de_5"]["sru_dropout"] == 0.2
     assert build(sru_dropout=0.4).decoder.layers[0].fc1.layer.recurrence.dropout == 0.4
+
+
+def test_every_dropout_is_by_the_kernel():
+    """In training, and where it is retained; with the probability and the name that it had."""
+    model = build(dropout=0.3, activation_dropout=0.2)
+    found = [part for part in model.modules() if isinstance(part, FairseqDropout)]
+    assert {type(part) for part in found} == {KernelDropout}
+    assert {part.p for part in found} == {0.0, 0.2, 0.3}
+    part = model.encoder.dropout_module
+    assert part.module_name == "TransformerSRUEncoder"
+    x = torch.ones(10000)
+    for dropped in (part.train()(x), retained(part.eval())(x)):
+        assert set(dropped.tolist()) == {0.0, x.div(0.7)[0].item()}
+        assert abs((dropped == 0).float().mean() - 0.3) < 0.05
+    assert torch.equal(model.decoder.dropout_module.eval()(x), x)
+
+
+def retained(part):
+    part.apply_during_inference = True
+    return part
 
 
 def sentences(count, low, high, seed=0):

@@ -22,6 +22,7 @@ from fairseq.models.transformer import (
     TransformerModel,
     base_architecture,
 )
+from fairseq.modules import FairseqDropout
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from fairseq.modules.transformer_layer import (
     TransformerDecoderLayerBase,
@@ -30,6 +31,7 @@ from fairseq.modules.transformer_layer import (
 from torch import Tensor, nn
 
 from fairseq_sru.modules import SRULayer
+from fairseq_sru.ops import dropout
 from fairseq_sru.options import check_options
 from fairseq_sru.registry import Preset, fill_in, register_architecture, register_model
 
@@ -97,6 +99,21 @@ class SRUInside(FairseqIncrementalState, nn.Module):
 
 def _identity(x: Tensor) -> Tensor:
     return x
+
+
+class KernelDropout(FairseqDropout):
+    """fairseq's dropout by :func:`fairseq_sru.ops.dropout`."""
+
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
+        return dropout(x, self.p, self.training or self.apply_during_inference)
+
+
+def use_kernel_dropout(model: nn.Module) -> None:
+    """Put :class:`KernelDropout` in the place of each of fairseq's."""
+    for module in list(model.modules()):
+        for name, part in module.named_children():
+            if type(part) is FairseqDropout:
+                setattr(module, name, KernelDropout(part.p, part.module_name))
 
 
 class TransformerSRUEncoderLayer(TransformerEncoderLayerBase):
@@ -215,6 +232,7 @@ class TransformerSRUModel(TransformerModel):
                 raise ValueError("--share-input-embeddings needs the same --encoder-embed-dim and "
                                  "--decoder-embed-dim")
             model.decoder.embed_tokens = model.encoder.embed_tokens
+        use_kernel_dropout(model)
         return model
 
     @classmethod
