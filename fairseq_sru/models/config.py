@@ -131,6 +131,7 @@ _MULTI30K: Dict[str, Any] = dict(
     proj_size=112,
     num_heads=4,
     share_all_embeddings=True,
+    scale_embeddings=True,
     dropout=0.25,
     embedding_dropout=0.2,
     output_dropout=0.1,
