@@ -61,7 +61,7 @@ def train(options: argparse.Namespace) -> list[list[float]]:
     command = [
         ROOT / "examples" / "clocked_train.py", options.recipe / "binary", "--user-dir",
         ROOT / "fairseq_sru", "--arch", "srupp_multi30k", "--source-lang", "de", "--target-lang",
-        "en", "--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1",
+        "en", "--criterion", "fused_label_smoothed_cross_entropy", "--label-smoothing", "0.1",
         "--optimizer", "radam", "--radam-betas", "(0.9, 0.98)", "--weight-decay", "0.1", "--lr",
         "3e-3", "--lr-scheduler", "cosine", "--warmup-updates", "250", "--lr-period-updates",
         "20000", "--max-tokens", "2048", "--num-workers", "0", "--keep-last-epochs", "2",

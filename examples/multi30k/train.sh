@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 UPDATES=${UPDATES:-10500}
 
 train "$OUT/train.log" "$OUT/binary" --arch srupp_multi30k --source-lang de --target-lang en \
-  --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+  --criterion fused_label_smoothed_cross_entropy --label-smoothing 0.1 \
   --optimizer radam --radam-betas '(0.9, 0.98)' --weight-decay 0.1 \
   --lr 3e-3 $(cosine 250 "$UPDATES") --max-tokens 2048 --num-workers 0 \
   --save-dir "$OUT/checkpoints" --keep-last-epochs 5 --log-interval 50 $(device train) "$@"

@@ -9,7 +9,7 @@ step transformer "$PYTHON" "$ROOT/examples/clocked_train.py" "$OUT/binary" --arc
   --encoder-embed-dim 128 --decoder-embed-dim 128 \
   --encoder-ffn-embed-dim 256 --decoder-ffn-embed-dim 256 \
   --share-all-embeddings --dropout 0.3 \
-  --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+  --criterion fused_label_smoothed_cross_entropy --label-smoothing 0.1 \
   --optimizer adam --adam-betas '(0.9, 0.98)' \
   --lr 5e-3 --lr-scheduler inverse_sqrt --warmup-updates 800 --max-update "${UPDATES:-1500}" \
   --max-tokens 4096 --seed 1 --num-workers 0 \

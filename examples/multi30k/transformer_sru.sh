@@ -21,7 +21,7 @@ esac
 
 mkdir -p "$OUT/$MODEL"
 train "$OUT/$MODEL/train.log" "$OUT/binary" "${arch[@]}" --source-lang de --target-lang en \
-  --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+  --criterion fused_label_smoothed_cross_entropy --label-smoothing 0.1 \
   --optimizer adam --adam-betas '(0.9, 0.98)' \
   --lr 3e-3 $(cosine 400 "$UPDATES") --max-tokens 2048 --num-workers 0 \
   --save-dir "$OUT/$MODEL/checkpoints" --keep-last-epochs 5 --log-interval 50 $(device train) "$@"

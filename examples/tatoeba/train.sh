@@ -29,6 +29,6 @@ esac
 mkdir -p "$OUT/$MODEL"
 train "$OUT/$MODEL/train.log" "$OUT/binary" "${options[@]}" --source-lang de --target-lang en \
   --share-all-embeddings --dropout 0.2 \
-  --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+  --criterion fused_label_smoothed_cross_entropy --label-smoothing 0.1 \
   $(cosine 500 "$UPDATES") --max-tokens 2048 --num-workers 0 \
   --save-dir "$OUT/$MODEL/checkpoints" --keep-last-epochs 5 --log-interval 50 $(device train) "$@"

@@ -15,7 +15,7 @@ fi
 train "$OUT/$ARCH.log" "$OUT/binary" --arch "$ARCH" \
   --source-lang en --target-lang de --max-source-positions 256 --max-target-positions 256 \
   --skip-invalid-size-inputs-valid-test \
-  --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --dropout 0.1 \
+  --criterion fused_label_smoothed_cross_entropy --label-smoothing 0.1 --dropout 0.1 \
   --attention-dropout 0.1 \
   --optimizer adam --adam-betas '(0.9, 0.98)' --adam-eps 1e-9 \
   --lr 7e-4 --lr-scheduler inverse_sqrt --warmup-updates 16000 --warmup-init-lr 1e-7 \
