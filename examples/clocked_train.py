@@ -12,7 +12,6 @@ import os
 import time
 
 import allocator
-import torch
 
 make_record = logging.getLogRecordFactory()
 
@@ -27,11 +26,12 @@ logging.setLogRecordFactory(stamped)
 
 if __name__ == "__main__":
     allocator.keep_freed_memory()
-    if os.environ.get("ATTENTION") == "math":
-        torch.backends.cuda.enable_flash_sdp(False)  # the CPU's as well
 
+    import torch
     from fairseq.trainer import Trainer
     from fairseq_cli.train import cli_main
 
+    if os.environ.get("ATTENTION") == "math":
+        torch.backends.cuda.enable_flash_sdp(False)  # the CPU's as well
     Trainer.train_step = allocator.trimming(Trainer.train_step)
     cli_main()
