@@ -28,10 +28,9 @@ if __name__ == "__main__":
     allocator.keep_freed_memory()
 
     import torch
-    from fairseq.trainer import Trainer
-    from fairseq_cli.train import cli_main
+    from fairseq_cli import train  # before anything else of fairseq: it sets up the log
 
     if os.environ.get("ATTENTION") == "math":
         torch.backends.cuda.enable_flash_sdp(False)  # the CPU's as well
-    Trainer.train_step = allocator.trimming(Trainer.train_step)
-    cli_main()
+    train.Trainer.train_step = allocator.trimming(train.Trainer.train_step)
+    train.cli_main()
