@@ -8,7 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TRAIN_OPTIONS, run_python
 
 spec = importlib.util.spec_from_file_location("race", ROOT / "benchmarks" / "race.py")
 race = sys.modules["race"] = importlib.util.module_from_spec(spec)
@@ -53,6 +53,17 @@ def test_updates_that_a_budget_affords(options, tmp_path, monkeypatch):
     monkeypatch.setattr(race, "train", lambda *args: None)
     updates = race.affordable(race.ENTRIES["srupp"], options, tmp_path, 10)
     assert updates == (600 - 7 - race.VALIDATIONS * 2) / 0.5
+
+
+@pytest.mark.command
+def test_updates_that_a_real_log_affords(options, data, tmp_path, monkeypatch):
+    run = run_python(
+        ROOT / "examples" / "clocked_train.py", data, *TRAIN_OPTIONS, "--max-update", "20",
+        "--log-interval", "10", "--log-format", "json", "--no-save")
+    (tmp_path / "log").write_text(run.stdout + run.stderr)
+    assert "| DEBUG |" not in run.stderr
+    monkeypatch.setattr(race, "train", lambda *args: None)
+    assert race.affordable(race.ENTRIES["srupp"], options, tmp_path, 10) > 1
 
 
 def test_what_is_done_is_read_and_not_done_again(options, tmp_path, monkeypatch):
