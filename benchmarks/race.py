@@ -121,7 +121,7 @@ def affordable(
 ) -> int:
     """Updates for this many processor minutes, with the start and the validations of the run."""
     train(entry, options, folder, CALIBRATION, 1, entry.learning_rates[0], entry.dropouts[0],
-          "--no-save")
+          "--no-save", "--save-interval-updates", CALIBRATION)  # where it validates, too
     log = (folder / "log").read_text(encoding="utf-8")
     stamps = {int(update): float(seconds) for seconds, update in re.findall(
         r'train_inner \| cpu=([\d.]+) .*"num_updates": "(\d+)"', log)}
@@ -134,7 +134,7 @@ def affordable(
 
 def train(
     entry: Entry, options: argparse.Namespace, folder: Path, updates: int, seed: int, lr: float,
-    dropout: float, *more: str,
+    dropout: float, *more: Any,
 ) -> dict[str, Any]:
     """A run: updates, processor seconds, validation perplexity at its end."""
     log = folder / "log"

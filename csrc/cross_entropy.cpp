@@ -1,8 +1,11 @@
-// Losses of rows of logits, without a copy of them: a row is read from the cache as often as it has
-// to be, and its gradient is worked out anew from its partition function.
+// Losses of rows of logits, without a copy of them all: a row is widened to the type of its sums,
+// read from the cache as often as it has to be, and its gradient is worked out anew from its
+// partition function.
 #include <algorithm>
 #include <cmath>
 #include <tuple>
+#include <type_traits>
+#include <vector>
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -32,12 +35,24 @@ struct Partition {
   SRU_INLINE S log_probability(S x) const { return (x - most) - log_sum; }
 };
 
-template <typename T>
-SRU_INLINE Partition<State<T>> partition(const T* x, int64_t size) {
-  using S = State<T>;
+template <typename S>
+SRU_INLINE Partition<S> partition(const S* x, int64_t size) {
   const S most = greatest(x, size);
-  const S sum = sum_over<S>(size, [&](int64_t i) { return exp_negative(load(x + i) - most); });
+  const S sum = sum_over<S>(size, [&](int64_t i) { return exp_negative(x[i] - most); });
   return {most, std::log(sum)};
+}
+
+// A row in the type of its sums: itself, or a copy in `room`.
+template <typename T, typename S>
+SRU_INLINE const S* widened(const T* x, int64_t size, S* room) {
+  if constexpr (std::is_same_v<T, S>) {
+    return x;
+  } else {
+    for (int64_t i = 0; i < size; ++i) {
+      room[i] = load(x + i);
+    }
+    return room;
+  }
 }
 
 template <typename T>
@@ -50,16 +65,16 @@ struct CrossEntropy {
   S *nll, *mean_nll;
   int64_t size, ignored;
 
-  SRU_INLINE void operator()(int64_t row) const {
-    const T* x = logits + row * size;
+  SRU_INLINE void operator()(int64_t row, S* room) const {
     if (target[row] == ignored) {
       nll[row] = mean_nll[row] = 0;
       parts[row] = {};
       return;
     }
+    const S* x = widened(logits + row * size, size, room);
     const Partition<S> part = parts[row] = partition(x, size);
-    nll[row] = -part.log_probability(load(x + target[row]));
-    const S sum = sum_over<S>(size, [&](int64_t i) { return part.log_probability(load(x + i)); });
+    nll[row] = -part.log_probability(x[target[row]]);
+    const S sum = sum_over<S>(size, [&](int64_t i) { return part.log_probability(x[i]); });
     mean_nll[row] = -sum / S(size);
   }
 };
@@ -72,18 +87,18 @@ struct CrossEntropyGradient {
   const S *grad_nll, *grad_mean_nll;
   T* grad;
 
-  SRU_INLINE void operator()(int64_t row) const {
+  SRU_INLINE void operator()(int64_t row, S* room) const {
     const int64_t size = forward.size, target = forward.target[row];
-    const T* x = forward.logits + row * size;
     T* out = grad + row * size;
     if (target == forward.ignored) {
       std::fill_n(out, size, T(0));
       return;
     }
+    const S* x = widened(forward.logits + row * size, size, room);
     const Partition<S> part = forward.parts[row];
     const S both = grad_nll[row] + grad_mean_nll[row], uniform = grad_mean_nll[row] / S(size);
     const auto of = [&](int64_t i) {
-      return both * exp_negative(part.log_probability(load(x + i))) - uniform;
+      return both * exp_negative(part.log_probability(x[i])) - uniform;
     };
     for (int64_t i = 0; i < size; ++i) {
       store(out + i, of(i));
@@ -102,13 +117,14 @@ struct Divergence {
   S* kl;
   int64_t size;
 
-  SRU_INLINE void operator()(int64_t row) const {
-    const T *a = p + row * size, *b = q + row * size;
+  SRU_INLINE void operator()(int64_t row, S* room) const {
+    const S* a = widened(p + row * size, size, room);
+    const S* b = widened(q + row * size, size, room + size);
     const Partition<S> of_a = parts_p[row] = partition(a, size);
     const Partition<S> of_b = parts_q[row] = partition(b, size);
     kl[row] = sum_over<S>(size, [&](int64_t i) {
-      const S log_p = of_a.log_probability(load(a + i));
-      return exp_negative(log_p) * (log_p - of_b.log_probability(load(b + i)));
+      const S log_p = of_a.log_probability(a[i]);
+      return exp_negative(log_p) * (log_p - of_b.log_probability(b[i]));
     });
   }
 };
@@ -121,22 +137,24 @@ struct DivergenceGradient {
   const S* grad_kl;
   T *grad_p, *grad_q;
 
-  SRU_INLINE void operator()(int64_t row) const {
+  SRU_INLINE void operator()(int64_t row, S* room) const {
     const int64_t size = forward.size, first = row * size;
     const S grad = grad_kl[row];
+    T *out_p = grad_p + first, *out_q = grad_q + first;
     if (grad == 0) {
-      std::fill_n(grad_p + first, size, T(0));
-      std::fill_n(grad_q + first, size, T(0));
+      std::fill_n(out_p, size, T(0));
+      std::fill_n(out_q, size, T(0));
       return;
     }
+    const S* p = widened(forward.p + first, size, room);
+    const S* q = widened(forward.q + first, size, room + size);
     const Partition<S> of_p = forward.parts_p[row], of_q = forward.parts_q[row];
     const S kl = forward.kl[row];
-    for (int64_t i = first; i < first + size; ++i) {
-      const S log_p = of_p.log_probability(load(forward.p + i));
-      const S log_q = of_q.log_probability(load(forward.q + i));
+    for (int64_t i = 0; i < size; ++i) {
+      const S log_p = of_p.log_probability(p[i]), log_q = of_q.log_probability(q[i]);
       const S probability = exp_negative(log_p);
-      store(grad_p + i, grad * probability * (log_p - log_q - kl));
-      store(grad_q + i, grad * (exp_negative(log_q) - probability));
+      store(out_p + i, grad * probability * (log_p - log_q - kl));
+      store(out_q + i, grad * (exp_negative(log_q) - probability));
     }
   }
 };
@@ -145,19 +163,21 @@ template <typename F>
 struct Rows {
   const F& each;
   int64_t begin, end;
+  typename F::S* room;
 
   SRU_INLINE void operator()() const {
     for (int64_t row = begin; row < end; ++row) {
-      each(row);
+      each(row, room);
     }
   }
 };
 
 template <typename F>
 void for_rows(const Tensor& logits, const F& each) {
-  const int64_t grain = std::max<int64_t>(1, kShare / std::max<int64_t>(logits.size(1), 1));
+  const int64_t size = logits.size(1), grain = std::max<int64_t>(1, kShare / size);
   at::parallel_for(0, logits.size(0), grain, [&](int64_t begin, int64_t end) {
-    run_best(Rows<F>{each, begin, end});
+    std::vector<typename F::S> room(2 * size);
+    run_best(Rows<F>{each, begin, end, room.data()});
   });
 }
 
