@@ -75,7 +75,9 @@ def draw_curves(logs: dict[str, Log], out: Path, by: str = "updates") -> None:
         if valid:
             label = f"{name}, validation (best {min(log.valid.values()):.2f})"
             axes.plot(*zip(*valid), color=colour, marker="o", markersize=3.5, label=label)
+    axes.set_ylim(*scale(list(logs.values())))
     axes.set_yscale("log")
+    axes.set_title("Perplexity during training")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("updates" if by == "updates" else "processor minutes")
     axes.set_ylabel("perplexity")
@@ -83,6 +85,17 @@ def draw_curves(logs: dict[str, Log], out: Path, by: str = "updates") -> None:
     axes.legend()
     figure.savefig(out, dpi=150, format="png")
     plt.close(figure)
+
+
+def scale(logs: list[Log]) -> tuple[float, float]:
+    """Limits of the perplexity: the start of a run, which falls steeply, may leave the picture."""
+    first, values = [], []
+    for log in logs:
+        curve = sorted(log.train.items()) or sorted(log.valid.items())
+        first.append(curve[len(curve) // 10][1])
+        values += [*log.train.values(), *log.valid.values()]
+    lowest = min(values)
+    return 0.95 * lowest, max(1.1 * max(first), 1.2 * lowest)
 
 
 def read_generated(path: Path) -> dict[int, Translation]:
@@ -141,29 +154,29 @@ def draw_alignments(translations: list[Translation], out: Path) -> None:
     figure, grid = plt.subplots(
         rows, columns, figsize=(6.5 * columns, 5.5 * rows), squeeze=False, layout="constrained"
     )
+    figure.suptitle("What each piece of the translation (down) reads of the source (across)")
     for axes in grid.flat[len(translations) :]:
         axes.set_axis_off()
     for axes, translation in zip(grid.flat, translations):
         weights = translation.weights
         source = [*translation.source, "</s>"][: len(weights[0])]
         target = [*translation.target, "</s>"][: len(weights)]
-        image = axes.imshow(weights, cmap="Blues", vmin=0, aspect="auto")
+        image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(source)), map(_label, source), rotation=60, ha="left",
                         rotation_mode="anchor")
         axes.set_yticks(range(len(target)), map(_label, target))
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
-        axes.set_xlabel("attention to the source")
-        figure.colorbar(image, ax=axes, fraction=0.04, label="weight")
+    figure.colorbar(image, ax=grid, fraction=0.03, label="attention weight")
     figure.savefig(out, dpi=130, format="png")
     plt.close(figure)
 
 
 def _label(piece: str) -> str:
-    """A piece inside a word gets a hyphen in front."""
-    if piece == "</s>":
-        return piece
-    return piece[1:] if piece.startswith("▁") else f"-{piece}"
+    """A piece that goes on with a word gets a hyphen in front."""
+    if piece.startswith("▁"):
+        return piece[1:]
+    return f"-{piece}" if piece[:1].isalnum() else piece
 
 
 def main() -> None:

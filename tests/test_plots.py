@@ -76,6 +76,19 @@ def test_the_most_reordered_sentence_is_chosen(generated):
     assert plots.choose(plots.read_generated(generated), count=1) == [1]
 
 
+def test_the_scale_shows_the_end_of_the_training():
+    log = plots.Log(train={0: 30000.0, **{n: 1000.0 / n for n in range(1, 100)}}, valid={99: 9.0})
+    low, high = plots.scale([log])
+    assert 8 < low < 9 and 100 <= high < 200
+
+
+@pytest.mark.parametrize(("piece", "label"), [
+    ("▁He", "He"), ("ves", "-ves"), (".", "."), ("</s>", "</s>"), ("▁", ""), ("'s", "'s"),
+])
+def test_only_the_rest_of_a_word_has_a_hyphen(piece, label):
+    assert plots._label(piece) == label
+
+
 @pytest.mark.command
 def test_pictures(log, generated, tmp_path):
     curve, alignment = tmp_path / "curve.png", tmp_path / "alignment.part"
