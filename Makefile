@@ -1,5 +1,5 @@
 # make install | demo | demo-lm | test | test-fast | fuzz | sanitize | chaos | mutants | lint | types |
-# bench: each creates what it needs from nothing.
+# docs | bench: each creates what it needs from nothing.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 SANITIZED := build/sanitized
 SANITIZERS := -g -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer
 
-.PHONY: install demo demo-lm test test-fast fuzz sanitize chaos mutants lint types bench clean
+.PHONY: install demo demo-lm test test-fast fuzz sanitize chaos mutants lint types docs bench clean
 
 install: $(INSTALLED)
 
@@ -71,6 +71,14 @@ lint: $(TOOLS)
 
 types: $(TOOLS)
 	$(BIN)/mypy
+
+# README, guides, recipes and what the docstrings say, as pages in build/site
+docs: $(TOOLS)
+	rm -rf build/docs && mkdir -p build/docs
+	cp -r --parents *.md CITATION.cff docs examples/*/*.md examples/*/*.py examples/*/results \
+		benchmarks/results build/docs
+	mv build/docs/README.md build/docs/index.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: install
 	$(BIN)/python benchmarks/run.py
