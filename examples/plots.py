@@ -18,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import LogLocator  # noqa: E402
 
 from fairseq_sru.files import read_lines  # noqa: E402
 
@@ -78,7 +79,9 @@ def draw_curves(logs: dict[str, Log], out: Path, by: str = "updates") -> None:
     axes.set_ylim(*scale(list(logs.values())))
     axes.set_yscale("log")
     axes.set_title("Perplexity during training")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("updates" if by == "updates" else "processor minutes")
     axes.set_ylabel("perplexity")
     axes.grid(alpha=0.3, which="both")

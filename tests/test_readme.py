@@ -17,7 +17,7 @@ def test_the_example_runs():
 
 def test_the_classifier_that_comes_from_lstm_learns_with_either_layer():
     """It tells sentences with word 7 from those without, and padding changes nothing."""
-    (example,) = re.findall(
+    example, _ = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs" / "coming_from_lstm.md").read_text("utf-8"), re.S)
     assert len(example.splitlines()) <= 25
     names: dict = {}
@@ -39,3 +39,13 @@ def test_the_classifier_that_comes_from_lstm_learns_with_either_layer():
         assert (model(tokens).argmax(1) == classes).float().mean() > 0.95
         padded = torch.cat([tokens, torch.zeros(256, 3, dtype=torch.long)], 1)
         torch.testing.assert_close(model(padded), model(tokens))
+
+
+def test_stacks_of_the_reference_come_and_go():
+    *_, example = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "coming_from_lstm.md").read_text("utf-8"), re.S)
+    names: dict = {}
+    exec(example, names)
+    assert names["h"].shape == (10, 4, 32) and names["c"].shape == (2, 4, 32)
+    again = names["export_stack"](names["stack"])
+    assert all(torch.equal(value, again[name]) for name, value in names["state"].items())
