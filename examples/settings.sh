@@ -163,22 +163,14 @@ for score in found if isinstance(found, list) else [found]:
 END
 }
 
-# exported TARGET MODEL: a folder for `python -m fairseq_sru.translate`.
-exported() {
-  PYTHONPATH=$ROOT "$PYTHON" -m fairseq_sru.export "$2" "$1" \
-    --bpe sentencepiece --sentencepiece-model "$OUT/pieces/sentencepiece.model"
-}
-
-# summary FOLDER: three translations, the pictures, and how to translate a sentence of one's own.
+# summary FOLDER: three translations, and where the pictures are.
 summary() {
   local folder=${1#"$PWD"/} count
   count=$(wc -l < "$OUT/corpus/test.de")
   paste "$OUT/corpus/test.de" "$1/translation.en" |
     awk -F '\t' -v every=$((count / 3)) 'every < 2 || NR % every == 1 { print "  " $1 " → " $2 }' |
-    head -n 3
+    sed -n 1,3p
   echo "pictures: $folder/curve.png, $folder/alignment.png"
-  echo "a sentence of your own:"
-  echo "  echo 'Die Frau liest.' | ${PYTHON#"$PWD"/} -m fairseq_sru.translate $folder/exported"
 }
 
 # eval_lm NAME DATA MODEL OPTION...: fairseq-eval-lm on the test set, and what it found.

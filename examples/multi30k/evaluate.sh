@@ -12,7 +12,6 @@ once "$RUN/translation.en" translations "$RUN/generated.txt"
 once "$RUN/bleu.json" score "$OUT/corpus/test.en" "$RUN/translation.en" -m bleu chrf
 once "$RUN/curve.png" curve "$RUN/train.log"
 once "$RUN/alignment.png" alignment "$RUN/generated.txt"
-once "$RUN/exported" exported "$RUN/model.pt"
 
 echo
 show_scores "$RUN/bleu.json"
