@@ -42,7 +42,7 @@ step() {
 once() {
   local name=${1#"$OUT"/}
   if [[ -e $1 ]]; then
-    printf '%-20s %7s\n' "$name" "there"
+    printf '%-20s %7s\n' "$name" "is there"
     return
   fi
   rm -rf "$1.part"

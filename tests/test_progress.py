@@ -105,7 +105,7 @@ once "$OUT/third" good
         env={**os.environ, "OUT": str(tmp_path / "out"), "PYTHON": sys.executable})
     assert done.returncode == 1
     first, again, second = done.stdout.splitlines()
-    assert first.split() == ["first", "0:00"] and again.split() == ["first", "there"]
+    assert first.split() == ["first", "0:00"] and again.split() == ["first", "is", "there"]
     assert second.startswith("a/second") and "logs/a-second.log" in second
     assert "never" not in done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == ["a", "first", "logs"]
