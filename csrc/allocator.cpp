@@ -11,6 +11,9 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <sys/mman.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace sru {
 namespace {
@@ -110,6 +113,11 @@ void Keeper::release(void* data) {
 
 void keep_freed_memory() {
   c10::SetCPUAllocator(&keeper(), 1);
+#ifdef __GLIBC__
+  // Others' large blocks, as oneDNN's, stay out of the heap: glibc would not use an aligned block
+  // for the next of its size.
+  mallopt(M_MMAP_THRESHOLD, kLeast);
+#endif
 }
 
 }  // namespace sru

@@ -112,10 +112,10 @@ ON_A_SMALL_DISK = """
 set -e
 mount -t tmpfs -o size=$1 none "$2"
 mkdir "$2/inside"
-cp "$3"/* "$2/inside" 2> /dev/null || true
+cp -r "$3/." "$2/inside"
 code=0
 "${@:4}" || code=$?
-cp "$2"/inside/* "$3"
+cp -r "$2/inside/." "$3"
 exit $code
 """
 

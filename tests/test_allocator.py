@@ -56,6 +56,7 @@ for update in range(60):
     tokens = numbers.uniform(0.6, 1)
     live = [torch.ones(int(tokens * numbers.choice([MB, 3 * MB, 20 * MB]))) for _ in range(20)]
     most = max(most, sum(x.numel() for x in live) * 4 / 2**20)
+    del live
 print(resident() - start, most)
 """))
     assert kept < 1.35 * most + 10  # a request may get a block a quarter larger
