@@ -22,8 +22,8 @@ constexpr size_t kPage = 4096;
 constexpr size_t kLeast = size_t(1) << 17;  // smaller blocks are the system's
 
 // Blocks of whole pages, given out to requests of at least four fifths of their size. Those in use
-// and those kept are together at most five quarters of the most that was ever in use: the longest
-// unused go back to the system.
+// and those kept are together at most one and a half times the most that was ever in use: the
+// longest unused go back to the system.
 class Keeper final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t size) override {
@@ -63,7 +63,7 @@ class Keeper final : public c10::Allocator {
   }
 
   void* map(size_t size) {
-    while (!kept_.empty() && held_ + size > std::max(most_, used_ + size) / 4 * 5) {
+    while (!kept_.empty() && held_ + size > std::max(most_, used_ + size) / 2 * 3) {
       const auto oldest = std::min_element(
           kept_.begin(), kept_.end(),
           [](const auto& a, const auto& b) { return a.second.since < b.second.since; });
