@@ -13,9 +13,8 @@ from typing import Any, Callable, Sequence
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-import allocator
+from fairseq_sru.ops.extension import keep_freed_memory
 
 
 def make_parser(doc: str, rounds: int = 5) -> argparse.ArgumentParser:
@@ -33,7 +32,7 @@ def make_parser(doc: str, rounds: int = 5) -> argparse.ArgumentParser:
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Read the command line, set the number of threads, and keep freed memory as recipes do."""
     options = parser.parse_args()
-    allocator.keep_freed_memory()
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     return options

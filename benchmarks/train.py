@@ -19,9 +19,7 @@ from types import SimpleNamespace
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-import allocator
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY
@@ -29,6 +27,7 @@ from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 
 from fairseq_sru.models.config import PRESETS, SRUppConfig
 from fairseq_sru.models.translation import SRUppModel
+from fairseq_sru.ops.extension import keep_freed_memory
 
 PAPER_COMPARATOR = dict(  # SRU++ paper, section 5: 8 layers, 20M parameters
     encoder_layers=8, decoder_layers=8, encoder_embed_dim=256, decoder_embed_dim=256,
@@ -109,7 +108,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--types", type=int, nargs=2, default=[12000, 9000])
     args = parser.parse_args()
-    allocator.keep_freed_memory()
+    keep_freed_memory()
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     task = SimpleNamespace(source_dictionary=dictionary(args.types[0]),

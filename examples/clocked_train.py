@@ -1,17 +1,17 @@
-"""fairseq-train for a shared CPU: processor seconds in its log, and steady memory.
+"""fairseq-train for a shared CPU: processor seconds in its log, and memory that stays in bounds.
 
 Every line of the log has the processor seconds used so far: wall-clock time says little on a shared
-machine; `plots.py curve --by cpu` reads the stamps. For memory see allocator.py. Takes
-fairseq-train's arguments. Processes that it starts stamp their lines with their own seconds.
+machine; `plots.py curve --by cpu` reads the stamps. Takes fairseq-train's arguments. Processes that
+it starts stamp their lines with their own seconds.
 
 ATTENTION=math: PyTorch's attention by matrix products, which is faster on CPUs for short sentences.
 """
 
 import logging
 import os
+import sys
 import time
-
-import allocator
+from pathlib import Path
 
 make_record = logging.getLogRecordFactory()
 
@@ -25,12 +25,14 @@ def stamped(*args, **kwargs):
 logging.setLogRecordFactory(stamped)
 
 if __name__ == "__main__":
-    allocator.keep_freed_memory()
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
     import torch
     from fairseq_cli import train  # before anything else of fairseq: it sets up the log
 
+    from fairseq_sru.ops.extension import keep_freed_memory
+
+    keep_freed_memory()
     if os.environ.get("ATTENTION") == "math":
         torch.backends.cuda.enable_flash_sdp(False)  # the CPU's as well
-    train.Trainer.train_step = allocator.trimming(train.Trainer.train_step)
     train.cli_main()

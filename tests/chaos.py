@@ -6,9 +6,11 @@ CHAOS_SEED repeats a run.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +18,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TRAIN_OPTIONS, fails_in_one_line, run_fairseq, run_python
+from conftest import ROOT, TRAIN_OPTIONS, fails_in_one_line, run_python
+from fairseq_cli import train as fairseq_train
 from test_stream_task import TRAIN as STREAM_OPTIONS
 
 KILLS = 10  # of each training
@@ -35,53 +38,64 @@ def training(request):
     return [request.getfixturevalue("lm_data"), *STREAM_OPTIONS, "--batch-size", 4, *COMMON]
 
 
-def log_of(folder: Path) -> Path:
-    return folder.with_suffix(".log")
+def run(training, folder: Path) -> None:
+    sys.argv = ["fairseq-train", *map(str, training), "--save-dir", str(folder)]
+    fairseq_train.cli_main()
 
 
-def start(training, folder) -> subprocess.Popen:
-    command = [sys.executable, "-m", "fairseq_cli.train", *training, "--save-dir", folder]
-    with open(log_of(folder), "w") as log:
-        return subprocess.Popen(
-            [*map(str, command)], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"})
+def start(training, folder: Path):
+    """fairseq-train in a process of its own that need not import everything again."""
+    process = multiprocessing.get_context("fork").Process(target=run, args=(training, folder))
+    process.start()
+    return process
 
 
-def kill_while_writing(process, folder, numbers) -> None:
-    """At some moment at which a file is half written."""
+def finish(training, folder: Path) -> float:
+    """Seconds of a training that nobody disturbs."""
+    begin = time.monotonic()
+    process = start(training, folder)
+    process.join()
+    assert process.exitcode == 0
+    return time.monotonic() - begin
+
+
+def wait_till_it_writes(process, folder: Path, numbers, _) -> None:
+    """For one of the moments at which a file is half written."""
     writes, writing = numbers.randrange(1, 8), False
-    while process.poll() is None and writes:
+    while process.is_alive() and writes:
+        time.sleep(0.0005)
         before, writing = writing, bool(list(folder.glob("*.part")))
         writes -= writing and not before
-    process.kill()
 
 
-def kill_at_any_time(process, folder, numbers) -> None:
-    while process.poll() is None and "Start iterating" not in log_of(folder).read_text():
-        time.sleep(0.01)
-    time.sleep(numbers.uniform(0, 1.5))
-    process.kill()
+def wait_a_while(process, folder: Path, numbers, seconds: float) -> None:
+    process.join(numbers.uniform(0, seconds))
 
 
 def test_killed_trainings_end_bitwise_as_if_nothing_had_happened(training, tmp_path):
     numbers = random.Random(SEED)
     print(f"CHAOS_SEED={SEED}")
-    run_fairseq("train", *training, "--save-dir", tmp_path / "whole")
-    folder, kills = tmp_path / "killed", {kill_at_any_time: 0, kill_while_writing: 0}
+    seconds = finish(training, tmp_path / "whole")
+    folder, kills = tmp_path / "killed", {wait_a_while: 0, wait_till_it_writes: 0}
+    halves = 0
     while sum(kills.values()) < KILLS:
         folder.mkdir(exist_ok=True)
-        how = min(kills, key=kills.__getitem__)
+        wait = min(kills, key=kills.__getitem__)
         process = start(training, folder)
-        how(process, folder, numbers)
-        if process.wait() == 0:  # it was faster
+        wait(process, folder, numbers, seconds)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:  # it was faster
             same_end(folder, tmp_path / "whole")
             shutil.rmtree(folder)
             continue
-        assert process.returncode == -9
-        kills[how] += 1
+        assert process.exitcode == -signal.SIGKILL
+        kills[wait] += 1
+        halves += bool(list(folder.glob("*.part")))
         for path in folder.glob("*.pt"):
             torch.load(path, weights_only=True)
-    run_fairseq("train", *training, "--save-dir", folder)
+    assert halves, "no file was half written"
+    finish(training, folder)
     same_end(folder, tmp_path / "whole")
 
 
@@ -98,10 +112,10 @@ ON_A_SMALL_DISK = """
 set -e
 mount -t tmpfs -o size=$1 none "$2"
 mkdir "$2/inside"
-cp "$3"/* "$2/inside" 2> /dev/null || true
+cp -r "$3/." "$2/inside"
 code=0
 "${@:4}" || code=$?
-cp "$2"/inside/* "$3"
+cp -r "$2/inside/." "$3"
 exit $code
 """
 
@@ -121,7 +135,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(training, tmp_path):
     """The training says so in a line and goes on where there is room, to the same end."""
     if on_a_small_disk("1M", tmp_path, "true").returncode:
         pytest.skip("this system lets nobody mount a small disk")
-    run_fairseq("train", *training, "--save-dir", tmp_path / "whole")
+    finish(training, tmp_path / "whole")
     size = sum(p.stat().st_size for p in (tmp_path / "whole").glob("checkpoint_last.pt"))
     failed = on_a_small_disk(  # room for two and a half checkpoints
         str(size * 5 // 2), tmp_path, sys.executable, "-m", "fairseq_cli.train", *training,
@@ -131,7 +145,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(training, tmp_path):
     assert kept and all(name.endswith(".pt") for name in kept)
     for name in kept:
         torch.load(tmp_path / "kept" / name, weights_only=True)
-    run_fairseq("train", *training, "--save-dir", tmp_path / "kept")
+    finish(training, tmp_path / "kept")
     same_end(tmp_path / "kept", tmp_path / "whole")
 
 
