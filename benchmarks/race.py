@@ -168,7 +168,7 @@ def score(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     model = folder / "model.pt"
     if not model.exists():
         run(["-m", "fairseq_sru.average_checkpoints", "--inputs", folder / "checkpoints",
-             "--num-update-checkpoints", options.average, "--output", model])
+             "--num-update-checkpoints", options.average, "--output", model], stdout=sys.stderr)
     scores: dict[str, Any] = {}
     for subset, path in (reference.split("=", 1) for reference in options.references):
         generated = run(

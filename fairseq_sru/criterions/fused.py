@@ -54,7 +54,8 @@ class FusedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         """Logits, or log probabilities, which are some, (B * T, vocabulary) and targets (B * T)."""
         if not predicts_by_softmax(model):
             return super().get_lprobs_and_target(model, net_output, sample)
-        logits, target = net_output[0], model.get_targets(sample, net_output)
+        logits: Tensor = net_output[0]
+        target: Tensor = model.get_targets(sample, net_output)  # type: ignore[operator]
         if self.ignore_prefix_size > 0:
             logits = logits[:, self.ignore_prefix_size :]
             target = target[:, self.ignore_prefix_size :]
@@ -63,8 +64,8 @@ class FusedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
     def compute_loss(
         self, model: nn.Module, net_output: Any, sample: Dict[str, Any], reduce: bool = True
     ) -> Tuple[Tensor, Tensor]:
-        losses = self.cross_entropy(*self.get_lprobs_and_target(model, net_output, sample))
-        return tuple(loss.sum() for loss in losses) if reduce else losses
+        loss, nll = self.cross_entropy(*self.get_lprobs_and_target(model, net_output, sample))
+        return (loss.sum(), nll.sum()) if reduce else (loss, nll)
 
     def cross_entropy(self, logits: Tensor, target: Tensor) -> Tuple[Tensor, Tensor]:
         """(smoothed, plain) of each token, (B * T, 1), 0 where the target is padding."""
