@@ -2,11 +2,11 @@
 # Transformer with SRU in place of its feed-forward layers, or with MODEL=transformer the plain one
 # of the same size: same batches, same optimizer.
 # Both go to $OUT/$MODEL: evaluate by RUN=runs/multi30k/transformer_sru bash evaluate.sh
-# UPDATES: how long (default 2500). Arguments are passed on to fairseq-train.
+# UPDATES: how long (default 2000). Arguments are passed on to fairseq-train.
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
 MODEL=${MODEL:-transformer_sru}
-UPDATES=${UPDATES:-2500}
+UPDATES=${UPDATES:-2000}
 case $MODEL in
   transformer_sru) arch=(--arch transformer_sru_multi30k) ;;
   transformer)
@@ -22,6 +22,7 @@ esac
 mkdir -p "$OUT/$MODEL"
 train "$OUT/$MODEL/train.log" "$OUT/binary" "${arch[@]}" --source-lang de --target-lang en \
   --criterion fused_label_smoothed_cross_entropy --label-smoothing 0.1 \
-  --optimizer adam --adam-betas '(0.9, 0.98)' \
-  --lr 3e-3 $(cosine 400 "$UPDATES") --max-tokens 2048 --num-workers 0 \
+  --encoder-normalize-before --decoder-normalize-before \
+  --optimizer radam --radam-betas '(0.9, 0.98)' --weight-decay 0.1 --radam-decay matrices \
+  --lr 7e-3 $(cosine 200 "$UPDATES") --max-tokens 2048 --num-workers 0 \
   --save-dir "$OUT/$MODEL/checkpoints" --keep-last-epochs 5 --log-interval 50 $(device train) "$@"
