@@ -21,6 +21,7 @@ $(INSTALLED): setup.py pyproject.toml Makefile $(wildcard csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) "$(TORCH)" numpy cython "setuptools>=64" wheel ninja
 	$(PIP) --no-build-isolation -e ".[plot,recipes]"
+	$(BIN)/python -W ignore -c "import fairseq_sru; fairseq_sru.register()" # its bytecode, and no word later
 	touch $@
 
 # what tests and checks need besides

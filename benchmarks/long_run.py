@@ -35,7 +35,7 @@ def main() -> None:
         if not path.exists():
             looks = run(options)
             path.write_text("".join(json.dumps(look) + "\n" for look in looks), encoding="utf-8")
-        looks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        looks = [json.loads(line) for line in path.open(encoding="utf-8")]
         rows[unit] = looks
         print(json.dumps({"part": name, **summary(looks, unit)}), flush=True)
     if options.plot:
@@ -81,7 +81,7 @@ def train(options: argparse.Namespace) -> list[list[float]]:
 def translate(options: argparse.Namespace) -> list[list[float]]:
     """python -m fairseq_sru.translate of so many sentences, on one thread."""
     source, target = options.folder / "source.de", options.folder / "target.en"
-    lines = (options.recipe / "corpus" / "train.de").read_text(encoding="utf-8").splitlines()
+    lines = (options.recipe / "corpus" / "train.de").read_text(encoding="utf-8").rstrip("\n").split("\n")
     repeated = itertools.islice(itertools.cycle(lines), options.sentences)
     source.write_text("".join(line + "\n" for line in repeated), encoding="utf-8")
     model = options.model or options.recipe / "exported"

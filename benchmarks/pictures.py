@@ -21,7 +21,7 @@ PRECISIONS = "float32", "bfloat16"
 
 
 def rows(name: str, **wanted: object) -> list[dict]:
-    lines = (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").rstrip("\n").split("\n")
     found = [json.loads(line) for line in lines]
     return [row for row in found if all(row.get(key) == value for key, value in wanted.items())]
 

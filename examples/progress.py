@@ -126,7 +126,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the step ends, and with it the pipe
     log.parent.mkdir(parents=True, exist_ok=True)
     if not watch(name, log, sys.stdin.buffer, sys.stdout):
-        end = log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN:]
+        end = log.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")[-SHOWN:]
         sys.exit("\n".join(end) or f"{name} printed nothing")
 
 

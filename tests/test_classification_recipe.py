@@ -162,10 +162,12 @@ def out(folder, tmp_path_factory, command) -> Path:
     out = tmp_path_factory.mktemp("out")
     succeeds("prepare", out, folder, SET="mood")
     for epochs in "28":
-        log = succeeds("train", out, folder, "--lr", "0.01", "--batch-size", "16",
-                       "--keep-last-epochs", "3", "--no-epoch-checkpoints", SET="mood",
-                       ARCH="sru_classifier_tiny", EPOCHS=epochs)
-    assert "epoch 3" in log and "begin training epoch 2" not in log  # resumed
+        succeeds("train", out, folder, "--lr", "0.01", "--batch-size", "16",
+                 "--keep-last-epochs", "3", "--no-epoch-checkpoints", SET="mood",
+                 ARCH="sru_classifier_tiny", EPOCHS=epochs)
+    (log,) = out.glob("logs/*train.log")
+    text = log.read_text(encoding="utf-8")
+    assert "begin training epoch 3" in text and "begin training epoch 2" not in text  # resumed
     return out
 
 

@@ -75,7 +75,7 @@ BUILD = {
     ("optimizer", "radam"): lambda cfg: REGISTRIES["optimizer"]["registry"]["radam"](
         cfg, [torch.nn.Parameter(torch.zeros(2))]),
     **{("criterion", name): lambda cfg: criterions.build_criterion(cfg, LOSS)
-       for name in ("r_drop", "simcut")},
+       for name in ("r_drop", "simcut", "fused_label_smoothed_cross_entropy")},
 }
 REGISTERED = {
     **{("model", name): kind for name, kind in MODEL_DATACLASS_REGISTRY.items()},

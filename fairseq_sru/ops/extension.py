@@ -19,7 +19,8 @@ def _load() -> tuple[Any, str]:
             raise
         return None, "is not built"
     except ImportError as error:  # a symbol that this PyTorch has not
-        return None, f"was built against another PyTorch ({str(error).splitlines()[0]})"
+        reason, *_ = str(error).split("\n")
+        return None, f"was built against another PyTorch ({reason})"
     built = getattr(fairseq_sru_ext, "torch", torch.__version__)
     if built.split(".")[:2] != torch.__version__.split(".")[:2]:
         return None, f"was built against PyTorch {built}, and this is {torch.__version__}"
