@@ -269,7 +269,7 @@ def test_a_taken_name_is_refused():
 def test_importing_is_quiet_and_leaves_cuda_alone():
     code = ("import fairseq_sru, torch; fairseq_sru.register(); "
             "assert not torch.cuda.is_initialized()")
-    result = run_python("-c", code)
+    result = run_python("-B", "-c", code)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 

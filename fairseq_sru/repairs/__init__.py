@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
 
 def apply() -> None:
@@ -32,7 +33,9 @@ def _import_fairseq() -> None:
     # this module of fairseq asks for tensorboardX whenever fairseq is imported
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     try:
-        import fairseq  # noqa: F401
+        with warnings.catch_warnings():  # Python's, about fairseq's source, where no bytecode is kept
+            warnings.simplefilter("ignore", SyntaxWarning)
+            import fairseq  # noqa: F401
     except ValueError as error:
         if "mutable default" not in str(error):
             raise
