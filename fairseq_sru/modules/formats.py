@@ -25,7 +25,6 @@ class NoScript:
         raise NotImplementedError(INSTEAD.format("TorchScript"))
 
 
-@torch.compiler.assume_constant_result
 def refuse_tracing() -> None:
     """Raises NotImplementedError within torch.jit.trace and torch.onnx.export."""
     if torch.onnx.is_in_onnx_export():
