@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
 from fairseq_sru.ops.derivatives import transformed
 from fairseq_sru.ops.dropout import dropout as apply_dropout
@@ -74,6 +73,8 @@ def attention(
     if is_fused(q, query.size(-1), dropout, need_weights):
         square = causal and bool(length == positions)  # symbols in torch.export
         if causal and not square:
+            from torch.nn.attention.bias import causal_lower_right  # takes a second, by TorchDynamo
+
             mask = causal_lower_right(length, positions)
         out = F.scaled_dot_product_attention(
             query, key, value, mask, dropout_p=dropout, is_causal=square)

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import inspect
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fairseq_sru.ops.derivatives import transformed
-
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # PyTorch before 2.10
-    varlen_attn = None  # type: ignore[assignment]
-
-#: whether PyTorch has the kernel as it is from 2.11 on
-HAS_KERNEL = varlen_attn is not None and "window_size" in inspect.signature(varlen_attn).parameters
 
 # Packing costs some forty small launches a stack, reordering and the kernel's Python some 0.15 ms a
 # layer, whatever the size; a kernel with a mask should take less below this number of keys.
@@ -69,7 +61,9 @@ def varlen_attention(
     Source: SRU++ paper section 3.
     """
     heads = (num_heads, q.size(-1) // num_heads)
-    packed: Any = varlen_attn(
+    varlen_attn = kernel()
+    assert varlen_attn is not None
+    packed = varlen_attn(
         _reorder(q, queries).unflatten(-1, heads),
         _reorder(k, keys).unflatten(-1, heads),
         _reorder(v, keys).unflatten(-1, heads),
@@ -95,10 +89,20 @@ def suits_varlen(q: Tensor, head_size: int, keys: int, dropout: float, need_weig
 
 
 @lru_cache
+def kernel() -> Callable[..., Any] | None:
+    """PyTorch's varlen_attn as it is from 2.11 on. Importing it takes a second, by TorchDynamo."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # PyTorch before 2.10
+        return None
+    return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
+
+
+@lru_cache
 def runs_varlen(device: torch.device) -> bool:
     """Whether this PyTorch has the kernel and this GPU (from sm_80) runs it."""
     return (
-        HAS_KERNEL and torch.backends.cuda.is_flash_attention_available()
+        kernel() is not None and torch.backends.cuda.is_flash_attention_available()
         and torch.cuda.get_device_capability(device) >= (8, 0))
 
 

@@ -33,7 +33,7 @@ def _import_fairseq() -> None:
     # this module of fairseq asks for tensorboardX whenever fairseq is imported
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings():  # Python's, about fairseq's source, where no bytecode is kept
+        with warnings.catch_warnings():  # of fairseq's source, where no bytecode of it is kept
             warnings.simplefilter("ignore", SyntaxWarning)
             import fairseq  # noqa: F401
     except ValueError as error:
