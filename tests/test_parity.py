@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, USER_DIR
+from conftest import ROOT, USER_DIR, run_fairseq
 from fairseq import distributed_utils, hub_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.logging import progress_bar
@@ -286,6 +286,32 @@ def test_alignments(translate, kind):
     for lines in translate("--print-alignment", kind, "--beam", "2").values():
         (((cells),),) = lines["A"]
         assert ("-" if kind == "hard" else ",") in cells
+
+
+@pytest.mark.parametrize("words", ["", "wort3 drei\n"])
+def test_unknown_words_are_replaced(data, corpus, folder, tmp_path, words):
+    """By the source words that they are aligned to, or by what stands for those in a file."""
+    raw = tmp_path / "raw"
+    run_fairseq(
+        "preprocess", "-s", "de", "-t", "en", "--testpref", corpus / "test", "--destdir", raw,
+        "--srcdict", data / "dict.de.txt", "--tgtdict", data / "dict.en.txt",
+        "--dataset-impl", "raw")
+    table = tmp_path / "table"
+    table.write_text(words)
+    path, found = folder / "checkpoint_last.pt", {}
+    for name, option in (("none", ()), ("words", ("--replace-unk", *[table] * bool(words)))):
+        found[name] = run_generate(
+            raw, path, tmp_path / name, "--dataset-impl", "raw", "--unkpen", "-50",
+            "--print-alignment", "hard", *option)
+    for before, after in zip(*(lines.values() for lines in found.values())):
+        source = before["S"][0][0].split() + ["<eos>"]
+        pairs = [map(int, pair.split("-")) for pair in before["A"][0][0].split()]
+        aligned = {target: source[place] for place, target in pairs}
+        expected = [
+            {"wort3": "drei"}.get(aligned[n], aligned[n]) if words and word == "<unk>"
+            else aligned[n] if word == "<unk>" else word
+            for n, word in enumerate(before["H"][0][1].split())]
+        assert "<unk>" in before["H"][0][1] and after["H"][0][1].split() == expected
 
 
 def test_references_are_scored(translate):

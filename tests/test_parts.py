@@ -99,6 +99,18 @@ def test_impossible_beams(command, args, message):
         parse(command, *args)
 
 
+@pytest.mark.parametrize("args, message", [
+    (["--replace-unk"], "--replace-unk needs --print-alignment"),
+    (["--replace-unk", "--print-alignment", "soft"], "--replace-unk needs --print-alignment"),
+    (["--replace-unk", "none", "--print-alignment"], "there is no file none"),
+    (["--replace-unk", "--print-alignment", "--remove-bpe"], "leave out --post-process"),
+    (["--replace-unk", "--print-alignment"], "give --dataset-impl raw"),
+])
+def test_replacing_unknown_words_without_what_it_needs(args, message):
+    with pytest.raises(UsageError, match=message):
+        parse("generate", *args)
+
+
 def write_side(stem, lines):
     builder = indexed_dataset.make_builder(f"{stem}.bin", "mmap", vocab_size=20)
     for line in lines:

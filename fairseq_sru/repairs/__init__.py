@@ -23,9 +23,12 @@ def apply() -> None:
         launches,
         messages,
         retained_dropout,
+        unknown_words,
     )
 
-    for module in (compat, messages, data, retained_dropout, checkpoints, launches):
+    for module in (
+        compat, messages, data, retained_dropout, unknown_words, checkpoints, launches
+    ):
         module.apply()
 
 
