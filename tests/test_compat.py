@@ -266,10 +266,10 @@ def test_a_taken_name_is_refused():
 
 
 @pytest.mark.command
-def test_importing_is_quiet_and_leaves_cuda_alone():
+def test_importing_is_quiet_and_leaves_cuda_alone(tmp_path):
     code = ("import fairseq_sru, torch; fairseq_sru.register(); "
             "assert not torch.cuda.is_initialized()")
-    result = run_python("-B", "-c", code)
+    result = run_python("-B", "-X", f"pycache_prefix={tmp_path}", "-c", code)  # all is compiled
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
