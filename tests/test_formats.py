@@ -97,7 +97,7 @@ def test_batch_first(kind):
     expected, cells, *_ = other(x.transpose(0, 1), None, pad.t())
     close(h, expected.transpose(0, 1))
     close(c, cells)
-    with pytest.raises(ValueError, match=r"batch_first wants \(B, L, ...\)"):
+    with pytest.raises(ValueError, match=r"input must be \(B, L, 6\)"):
         model(x[0, 0])
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_sequence
 
 from fairseq_sru.modules import SRU, SRUpp, SRUppLayer
 from fairseq_sru.modules.placement import attention_layers
@@ -202,6 +203,32 @@ def test_impossible_options_are_refused(change, message):
 def test_wrong_shapes_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         SRUpp(6, 6, 4)(**{"x": torch.zeros(3, 2, 6), **kwargs})
+
+
+@pytest.mark.parametrize("kwargs, message", [
+    (dict(x=[[1.0]]), "input must be a tensor, got list"),
+    (dict(x=torch.zeros(3, 2, 6).numpy()), "input must be a tensor, got ndarray"),
+    (dict(c0=(torch.zeros(2, 2, 6), torch.zeros(2, 2, 6))), "c0 must be a tensor .*LSTM"),
+    (dict(pad=[[False]]), "pad must be a tensor, got list"),
+])
+def test_what_is_no_tensor_is_refused(kwargs, message):
+    with pytest.raises(TypeError, match=message):
+        SRUpp(6, 6, 4)(**{"x": torch.zeros(3, 2, 6), **kwargs})
+
+
+@pytest.mark.parametrize("kind", [SRU, SRUpp])
+def test_messages_name_what_the_caller_gave(kind):
+    stack = kind(6, 6, 4, batch_first=True)
+    with pytest.raises(ValueError, match=r"input must be \(B, L, 6\), got \(3, 5, 7\)"):
+        stack(torch.zeros(3, 5, 7))
+    with pytest.raises(ValueError, match=r"pad must be \(3, 5\), got \(5, 3\)"):
+        stack(torch.zeros(3, 5, 6), pad=torch.zeros(5, 3, dtype=torch.bool))
+    packed = pack_sequence([torch.zeros(3, 7)])
+    with pytest.raises(ValueError, match=r"input must be \(L, B, 6\)"):
+        stack(packed)
+    for tokens in torch.zeros(3, 5, 6).long(), pack_sequence([torch.zeros(3, 6).long()]):
+        with pytest.raises(ValueError, match="floating point tensor, got torch.int64"):
+            stack(tokens)
 
 
 def test_start_values():

@@ -39,10 +39,3 @@ def swap(x: Any) -> Any:
     if x.dim() < 2:
         raise ValueError(f"batch_first wants (B, L, ...), got {tuple(x.shape)}")
     return x.transpose(0, 1)
-
-
-def check_tensor(x: Any) -> None:
-    """Raises TypeError for a PackedSequence, which stacks take and layers do not."""
-    if isinstance(x, PackedSequence):
-        raise TypeError("a layer reads tensors (L, B, C): a stack such as SRU(..., num_layers=1) "
-                        "or SRUpp(..., num_layers=1) takes a PackedSequence")

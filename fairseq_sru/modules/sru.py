@@ -8,9 +8,9 @@ from typing import Any, Sequence
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from fairseq_sru.modules.checks import check_layer_input
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.norm import layer_norms, post_norm
-from fairseq_sru.modules.packed import check_tensor
 from fairseq_sru.modules.recurrence import Recurrence
 from fairseq_sru.modules.stack import Stack
 from fairseq_sru.ops import Linear
@@ -75,7 +75,7 @@ class SRULayer(nn.Module):
         ``zeroed``: x is zero where it is padded, as the h of another layer is.
         """
         refuse_tracing()
-        check_tensor(x)
+        check_layer_input(x)
         x = x if zeroed else zero_padding(x, pad)
         z = x if self.pre_norm is None else self.pre_norm(x)
         if self.in_proj is not None:

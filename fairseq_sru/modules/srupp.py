@@ -8,9 +8,9 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
+from fairseq_sru.modules.checks import check_layer_input
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.norm import layer_norms, post_norm
-from fairseq_sru.modules.packed import check_tensor
 from fairseq_sru.modules.placement import attention_layers
 from fairseq_sru.modules.recurrence import Recurrence
 from fairseq_sru.modules.retained import RetainedDropout
@@ -136,7 +136,7 @@ class SRUppLayer(RetainedDropout, nn.Module):
             h (L, B, D), c (B, D), weights (B, H, L, S + L) or None.
         """
         refuse_tracing()
-        check_tensor(x)
+        check_layer_input(x)
         x = x if zeroed else zero_padding(x, pad)
         q = self.query(x)
         if self.kv_proj is None:

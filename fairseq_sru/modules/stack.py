@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import _register_namedtuple
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_sru.modules.checks import check_cells, check_input, check_padding, check_tensors
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.packed import pack, swap, unpack
 from fairseq_sru.ops import Linear
@@ -116,17 +117,23 @@ class Stack(nn.Module):
                 numbers, from 0.
 
         Raises:
-            ValueError: shapes do not fit, or a PackedSequence with ``pad``.
+            TypeError: x, c0 or pad is no tensor.
+            ValueError: shapes or types do not fit, or a PackedSequence with ``pad``.
         """
         refuse_tracing()
+        check_tensors(x, c0, pad)
         if isinstance(x, PackedSequence):
             if pad is not None:
                 raise ValueError("a PackedSequence has its own padding: leave out pad")
             if self.batch_first:
                 context, context_pad = swap(context), swap(context_pad)
-            out = self._read(*unpack(x), c0, context, context_pad, **reach)
+            padded, pad = unpack(x)
+            check_input(padded, self.input_size)
+            out = self._read(padded, pad, c0, context, context_pad, **reach)
             inputs = swap(out.inputs) if self.batch_first else out.inputs
             return out._replace(h=pack(out.h, x), inputs=inputs)
+        check_input(x, self.input_size, self.batch_first)
+        check_padding("pad", pad, tuple(x.shape[:2]))
         if not self.batch_first:
             return self._read(x, pad, c0, context, context_pad, **reach)
         out = self._read(swap(x), swap(pad), c0, swap(context), swap(context_pad), **reach)
@@ -145,7 +152,7 @@ class Stack(nn.Module):
         mask: Tensor | None = None,
         need_weights: bool | Container[int] = False,
     ) -> StackOutput:
-        check_input(x, self.input_size, c0, (len(self.layers), x.size(1), self.output_size), pad)
+        check_cells(c0, (len(self.layers), x.size(1), self.output_size))
         contexts = self._contexts(context)
         context_length = next((c.size(0) for c in contexts if c is not None), 0)
         check_padding("context_pad", context_pad, (context_length, x.size(1)))
@@ -265,24 +272,3 @@ class Stack(nn.Module):
 
 def _wanted(number: int, need_weights: bool | Container[int]) -> bool:
     return need_weights if isinstance(need_weights, bool) else number in need_weights
-
-
-def check_input(
-    x: Tensor, input_size: int, c0: Tensor | None, c_shape: tuple[int, ...], pad: Tensor | None
-) -> None:
-    """Raises ValueError for shapes that do not fit."""
-    if x.dim() != 3 or x.size(-1) != input_size:
-        raise ValueError(f"input must be (L, B, {input_size}), got {tuple(x.shape)}")
-    if c0 is not None and tuple(c0.shape) != c_shape:
-        raise ValueError(f"c0 must be {c_shape}, got {tuple(c0.shape)}")
-    check_padding("pad", pad, tuple(x.shape[:2]))
-
-
-def check_padding(name: str, pad: Tensor | None, shape: tuple[int, ...]) -> None:
-    """Raises ValueError for another shape, or another type than bool."""
-    if pad is None:
-        return
-    if tuple(pad.shape) != shape:
-        raise ValueError(f"{name} must be {shape}, got {tuple(pad.shape)}")
-    if pad.dtype != torch.bool:
-        raise ValueError(f"{name} must be bool (True = padding), got {pad.dtype}")

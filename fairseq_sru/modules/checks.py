@@ -1,0 +1,54 @@
+"""Inputs of layers and stacks that cannot be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+def check_layer_input(x: Any) -> None:
+    """Raises TypeError for a PackedSequence, which stacks take and layers do not."""
+    if isinstance(x, PackedSequence):
+        raise TypeError("a layer reads tensors (L, B, C): a stack such as SRU(..., num_layers=1) "
+                        "or SRUpp(..., num_layers=1) takes a PackedSequence")
+
+
+def check_tensors(x: Any, c0: Any, pad: Any) -> None:
+    """Raises TypeError for one that is neither a tensor nor None; x may be a PackedSequence."""
+    if not isinstance(x, (Tensor, PackedSequence)):
+        raise TypeError(f"input must be a tensor, got {type(x).__name__}")
+    if isinstance(c0, tuple):
+        raise TypeError("c0 must be a tensor (layers, B, D): these layers have cells alone, where "
+                        "torch.nn.LSTM has a tuple of two states")
+    for name, value in ("c0", c0), ("pad", pad):
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+
+
+def check_input(x: Tensor, input_size: int, batch_first: bool = False) -> None:
+    """Raises ValueError for another shape than (L, B, input_size), or (B, L, input_size), and for
+    integers."""
+    if x.dim() != 3 or x.size(-1) != input_size:
+        layout = "B, L" if batch_first else "L, B"
+        raise ValueError(f"input must be ({layout}, {input_size}), got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"input must be a floating point tensor, got {x.dtype}")
+
+
+def check_cells(c0: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Raises ValueError for another shape."""
+    if c0 is not None and tuple(c0.shape) != shape:
+        raise ValueError(f"c0 must be {shape}, got {tuple(c0.shape)}")
+
+
+def check_padding(name: str, pad: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Raises ValueError for another shape, or another type than bool."""
+    if pad is None:
+        return
+    if tuple(pad.shape) != shape:
+        raise ValueError(f"{name} must be {shape}, got {tuple(pad.shape)}")
+    if pad.dtype != torch.bool:
+        raise ValueError(f"{name} must be bool (True = padding), got {pad.dtype}")
