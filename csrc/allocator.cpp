@@ -10,6 +10,7 @@
 
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -36,6 +37,9 @@ class Keeper final : public c10::Allocator {
   void copy_data(void* to, const void* from, size_t count) const override {
     default_copy_data(to, from, count);
   }
+
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
 
  private:
   struct Kept {
@@ -113,6 +117,10 @@ void Keeper::release(void* data) {
 
 void keep_freed_memory() {
   c10::SetCPUAllocator(&keeper(), 1);
+  // A process that is forked, as those that load data, has no thread that would unlock it.
+  static const int forks = pthread_atfork(
+      [] { keeper().lock(); }, [] { keeper().unlock(); }, [] { keeper().unlock(); });
+  TORCH_CHECK(forks == 0, "not enough memory");
 #ifdef __GLIBC__
   // Others' large blocks, as oneDNN's, stay out of the heap: glibc would not use an aligned block
   // for the next of its size.

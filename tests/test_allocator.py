@@ -1,7 +1,7 @@
 """The memory that CPU tensors free is kept for other tensors, within bounds."""
 
 import pytest
-from conftest import run_python
+from conftest import USER_DIR, run_python
 
 from fairseq_sru.ops.extension import COMPILED
 
@@ -87,3 +87,48 @@ with ThreadPoolExecutor(4) as pool:
 assert torch.empty(0).data_ptr() == 0
 torch.nn.functional.conv1d(torch.ones(1, 8, 70000), torch.ones(8, 8, 3)).sum()
 """)
+
+
+def test_forked_processes_allocate_while_a_thread_does():
+    assert run("""
+import os, signal, threading
+done = threading.Event()
+
+def allocate():
+    while not done.is_set():
+        torch.empty(MB)
+
+thread = threading.Thread(target=allocate)
+thread.start()
+for _ in range(300):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        torch.empty(2 * MB)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        print("stuck")
+        break
+done.set()
+thread.join()
+""") == []
+
+
+def test_a_training_on_a_cpu_keeps_memory(data, tmp_path):
+    """fairseq-train alone, without a line of the recipes."""
+    program = """
+import sys
+from fairseq_cli import train
+sys.argv[1:] = {args!r}
+train.cli_main()
+x = torch.empty(10 * MB)
+place = x.data_ptr()
+del x
+print(torch.empty(9 * MB).data_ptr() == place)
+"""
+    args = [str(data), "--user-dir", str(USER_DIR), "--arch", "srupp_tiny", "--cpu", "--no-save",
+            "--max-update", "1", "--max-tokens", "256", "--optimizer", "adam"]
+    result = run_python("-c", "import torch\nMB = 1 << 18\n" + program.format(args=args))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[-1] == "True"

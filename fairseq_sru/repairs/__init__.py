@@ -21,13 +21,14 @@ def apply() -> None:
         compat,
         data,
         launches,
+        memory,
         messages,
         retained_dropout,
         unknown_words,
     )
 
     for module in (
-        compat, messages, data, retained_dropout, unknown_words, checkpoints, launches
+        compat, messages, data, retained_dropout, unknown_words, checkpoints, launches, memory
     ):
         module.apply()
 
