@@ -40,6 +40,5 @@ def test_without_either_one_warning_names_the_remedies(monkeypatch):
 
 
 def test_another_device_is_an_error_in_a_line():
-    with pytest.raises(NotImplementedError, match="does not run on mps: use a CPU or a GPU") as error:
+    with pytest.raises(NotImplementedError, match="^the recurrence does not run on mps: use .*$"):
         backend.operators("mps")
-    assert "\n" not in str(error.value)

@@ -4,6 +4,7 @@ without CUDA or not at all, or an AMD GPU. Triton itself is imported when one is
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def _backward(
         grad_bias.clone(), grad_c0, grad_mask_c)
 
 
-def _launch(kernel, columns: int, *args, **options) -> None:
+def _launch(kernel: Any, columns: int, *args: Any, **options: Any) -> None:
     """A block of columns each."""
     if columns:
         with torch.cuda.device_of(args[0]):
