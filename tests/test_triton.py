@@ -11,9 +11,11 @@ from conftest import run_python
 from test_recurrence import OPTIONS, convert, make_inputs, option_id, run
 
 from fairseq_sru.ops import recurrence, recurrence_ref
+from fairseq_sru.ops.recurrence_triton import HAS_TRITON
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-pytest.importorskip("triton", reason="Triton is not installed: run `make triton`")
+if not HAS_TRITON:
+    pytest.skip("no Triton: run `make triton`", allow_module_level=True)
 if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":  # Triton reads it when imported
     pytest.skip("no GPU and no TRITON_INTERPRET=1: run `make triton`", allow_module_level=True)
 EVERYTHING = dict(c0=True, pad=True, mask_c=True, scale=0.6, bidirectional=True)
@@ -133,14 +135,15 @@ COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from fairseq_sru.ops import triton_kernels
+kernel = triton_kernels.{kernel}
 for type_, state, both_ways, sizes in (
         ("bf16", "fp32", True, {{}}), ("fp64", "fp64", False, dict(length=1, batch=1))):
     constants = dict(sizes, SCALE=1.5, BLOCKS=3, BOTH_WAYS=both_ways, BLOCK={lanes})
-    signature = dict(length="i32", batch="i32", size="i32", pad="*i1")
-    signature.update(dict.fromkeys({inputs!r}.split(), f"*{{type_}}"))
-    signature.update(dict.fromkeys({states!r}.split(), f"*{{state}}"))
-    signature.update(dict.fromkeys(constants, "constexpr"))
-    source = ASTSource(triton_kernels.{kernel}, signature, constants)
+    types = dict(length="i32", batch="i32", size="i32", pad="*i1")
+    types.update(dict.fromkeys({inputs!r}.split(), f"*{{type_}}"))
+    types.update(dict.fromkeys({states!r}.split(), f"*{{state}}"))
+    types.update(dict.fromkeys(constants, "constexpr"))
+    source = ASTSource(kernel, {{name: types[name] for name in kernel.arg_names}}, constants)
     compile(source, target=GPUTarget({target!r}, {arch!r}, {lanes}), options=dict(num_warps=1))
 """
 

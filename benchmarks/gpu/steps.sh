@@ -38,11 +38,11 @@ OUT=${OUT:-$ROOT/runs/gpu}
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
 LOG=$OUT/run.log
-LINES=$(mktemp -d) # a file of JSON lines for each table
-trap 'rm -r "$LINES"' EXIT
+RESULTS=$(mktemp -d) # a file of JSON lines for each table
+trap 'rm -r "$RESULTS"' EXIT
 : > "$LOG"
 failed=()
-tables=("$LINES/steps.jsonl")
+tables=("$RESULTS/steps.jsonl")
 
 # step NAME SECONDS COMMAND...: standard output and error go to run.log
 step() {
@@ -51,8 +51,8 @@ step() {
 
 # measure NAME SECONDS COMMAND...: standard output, JSON lines, becomes the table NAME
 measure() {
-  tables+=("$LINES/$1.jsonl")
-  run_step "$1" "$2" "$LINES/$1.jsonl" "${@:3}"
+  tables+=("$RESULTS/$1.jsonl")
+  run_step "$1" "$2" "$RESULTS/$1.jsonl" "${@:3}"
 }
 
 run_step() {
@@ -67,7 +67,7 @@ run_step() {
   fi
   ((status == 0)) || failed+=("$name")
   printf '{"step": "%s", "seconds": %d, "limit": %d, "exit": %d}\n' \
-    "$name" $((SECONDS - start)) "$limit" "$status" | tee -a "$LINES/steps.jsonl"
+    "$name" $((SECONDS - start)) "$limit" "$status" | tee -a "$RESULTS/steps.jsonl"
   summarise
 }
 

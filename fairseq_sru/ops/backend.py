@@ -50,8 +50,9 @@ def described(device: str) -> str:
 def warn_no_gpu_kernel() -> None:
     """Say once that the plain loop runs on a GPU."""
     warnings.warn(
-        f"{_why_no_cuda()}, and Triton is not installed: the recurrence runs as a slow Python loop "
-        f"on this GPU; `pip install triton`, or install nvcc and {BUILD_IT}", stacklevel=3)
+        f"{_why_no_cuda()}, and there is no Triton 3.3 or newer: the recurrence runs as a slow "
+        "Python loop on this GPU; install PyTorch 2.7 or newer, which brings Triton, or nvcc and "
+        f"{BUILD_IT}", stacklevel=3)
 
 
 def _why_no_cuda() -> str:

@@ -13,7 +13,9 @@ from fairseq_sru.ops.recurrence_autograd import register
 from fairseq_sru.ops.reference import state_dtype
 
 NAMESPACE = "fairseq_sru_triton"
-HAS_TRITON = find_spec("triton") is not None
+#: from 3.3 on, which comes with PyTorch 2.7
+HAS_TRITON = find_spec("triton") is not None and tuple(
+    map(int, torch.__version__.split(".")[:2])) >= (2, 7)
 #: a lane has one channel; AMD's GPUs have 64 lanes a warp
 BLOCK = 64 if torch.version.hip else 32
 
