@@ -115,6 +115,7 @@ SRU_INLINE bool is_padding(uint32_t bits, int k) {
 // Walks a lane through time.
 template <typename Lane>
 SRU_INLINE void walk(Lane& lane, int length) {
+  constexpr int kGroups = Lane::kGroups;
   const int groups = (length + kGroup - 1) / kGroup;
   const auto group_at = [&](int i) { return Lane::kBackward ? groups - 1 - i : i; };
   const auto fetch = [&](int i) {
@@ -122,7 +123,7 @@ SRU_INLINE void walk(Lane& lane, int length) {
     warp::commit_copies();
   };
   const auto read = [&](int i) {
-    await_group();
+    await_group<kGroups>();
     lane.read(i % kGroups);
   };
   constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together

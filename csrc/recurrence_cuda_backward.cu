@@ -12,6 +12,7 @@ class BackwardLane {
   static constexpr int kStep = 5 * kRow;                    // u0, u1, u2, highway, grad_h
   static constexpr int kState = kLanes * V * int(sizeof(S));
   static constexpr int kSlot = kGroup * kStep + kState;  // a group's steps, the state before it
+  static constexpr int kGroups = 4;
   static constexpr int kRing = kGroups * kSlot;
 
   SRU_INLINE BackwardLane(const Backward<T>& a, int64_t index, int lane, char* ring)
@@ -131,8 +132,11 @@ class BackwardLane {
     if (in_state >= 0) {
       const int inside = in_state % int(sizeof(S));  // a chunk of 2 bytes is half a state
       const char* from = reinterpret_cast<const char*>(a_.c + a_.state_at(b, channel)) + inside;
-      Copy copy = row_copy<kBackward>(a_, from, states / kGroup, kGroup * kStep + in_state);
+      const int rest = static_cast<int>(states % kGroup);  // of the way to the state before
+      Copy copy = row_copy<kBackward>(
+          a_, from + (a_.length - 1) / kGroup * rest, states / kGroup, kGroup * kStep + in_state);
       copy.others = 0;
+      copy.rest = -rest;
       return copy;
     }
     if (at < 4 * kRow) {

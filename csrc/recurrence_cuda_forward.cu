@@ -11,6 +11,7 @@ class ForwardLane {
   static constexpr int kRow = kLanes * V * int(sizeof(T));  // bytes of a tile's row
   static constexpr int kStep = 4 * kRow;                    // u0, u1, u2, highway
   static constexpr int kSlot = kGroup * kStep;
+  static constexpr int kGroups = kRow < 128 ? 8 : 4;  // what keeps memory busy
   static constexpr int kRing = kGroups * kSlot;
 
   SRU_INLINE ForwardLane(const Forward<T>& a, int64_t index, int lane, char* ring)

@@ -9,11 +9,11 @@ namespace sru {
 
 constexpr int kLanes = 32;
 constexpr int kGroup = kStatesEvery;
-constexpr int kGroups = 8;
 
-// Waits until the oldest group of the ring has arrived, for all lanes to see.
+// Waits until the oldest of the ring's groups has arrived, for all lanes to see.
+template <int Groups>
 SRU_INLINE void await_group() {
-  warp::wait_for_copies<kGroups - 2>();
+  warp::wait_for_copies<Groups - 2>();
   warp::sync();
 }
 
@@ -23,6 +23,7 @@ struct Copy {
   int64_t stride = 0;              // in bytes, from one step to the next
   unsigned first = 0, others = 0;  // copied are steps below: the first of groups, and the others
   int to = 0;
+  int rest = 0;  // bytes from one group to the next, besides the strides of its steps
 
   // Whether the k-th step of the group that starts at `start` is copied.
   SRU_INLINE bool has(int start, int k) const {
@@ -45,7 +46,7 @@ SRU_INLINE void copy_group(Copy (&copies)[N], int first, char* group, int step_b
           warp::copy_async<Chunk>(group + k * step_bytes + copy.to, copy.from);
         }
       }
-      copy.from += copy.stride;
+      copy.from += Backward && k == 0 ? copy.stride + copy.rest : copy.stride;
     }
   }
   if constexpr (Chunk == 2) {
