@@ -14,10 +14,12 @@ from fairseq_sru.ops import recurrence, recurrence_ref
 from fairseq_sru.ops.recurrence_triton import HAS_TRITON
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if not HAS_TRITON:
-    pytest.skip("no Triton: run `make triton`", allow_module_level=True)
-if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":  # Triton reads it when imported
-    pytest.skip("no GPU and no TRITON_INTERPRET=1: run `make triton`", allow_module_level=True)
+pytestmark = [
+    pytest.mark.skipif(not HAS_TRITON, reason="no Triton: run `make triton`"),
+    pytest.mark.skipif(  # which Triton reads when it is imported
+        DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1",
+        reason="no GPU and no TRITON_INTERPRET=1: run `make triton`"),
+]
 EVERYTHING = dict(c0=True, pad=True, mask_c=True, scale=0.6, bidirectional=True)
 
 
