@@ -135,17 +135,27 @@ SRU_INLINE void walk(Lane& lane, int length) {
     lane.prepare((group & (kBlock - 1)) * kGroup);
   };
   const auto advance = [&](int i, int steps, auto all) {
-    lane.take();
-    fetch(i + kGroups - 1);
-    read(i + 1);
-    prepare(i + 1);
+    if constexpr (Lane::kAhead) {
+      lane.take();
+      fetch(i + kGroups - 1);
+      read(i + 1);
+      prepare(i + 1);
+    } else {
+      read(i);
+      fetch(i + kGroups - 1);
+      prepare(i);
+      lane.take();
+      warp::sync();  // the compiler reads rows again and keeps no registers for them
+    }
     lane.template complete<decltype(all)::value>(steps);
   };
   for (int i = 0; i < kGroups - 1; ++i) {
     fetch(i);
   }
-  read(0);
-  prepare(0);
+  if (Lane::kAhead) {
+    read(0);
+    prepare(0);
+  }
   // The last group in time may be a part of one. A branch in the loop would keep the compiler from
   // mixing instructions.
   const int rest = length % kGroup;
