@@ -1,5 +1,5 @@
-# make install | demo | demo-lm | test | test-fast | fuzz | sanitize | chaos | mutants | lint | types |
-# docs | bench: each creates what it needs from nothing.
+# make install | demo | demo-lm | test | test-fast | triton | fuzz | sanitize | chaos | mutants | lint |
+# types | docs | bench: each creates what it needs from nothing.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
@@ -7,13 +7,15 @@ BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
+INTERPRETER := build/triton
 SANITIZED := build/sanitized
 SANITIZERS := -g -fsanitize=address,undefined -fno-sanitize=vptr -fno-omit-frame-pointer
 
 # What a first import compiles is kept; without it every command takes eight seconds more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo demo-lm test test-fast fuzz sanitize chaos mutants lint types docs bench clean
+.PHONY: install demo demo-lm test test-fast triton fuzz sanitize chaos mutants lint types docs bench \
+	clean
 
 install: $(INSTALLED)
 
@@ -46,6 +48,13 @@ test: $(TOOLS)
 # no command, no recipe, nothing that takes more than a few seconds
 test-fast: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not command and not slow" -n 2 --dist loadfile
+
+# the Triton kernels without a GPU: Triton, 200 MB, in a folder of its own, since a PyTorch without
+# CUDA has no use for it, with the last NumPy that its interpreter takes
+triton: $(TOOLS)
+	test -d $(INTERPRETER) || $(PIP) --no-deps --target $(INTERPRETER) triton==3.6.0 "numpy<2.4"
+	TRITON_INTERPRET=1 PYTHONPATH=$(INTERPRETER) OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest tests/test_triton.py
 
 # 10,000 new cases of the property tests
 fuzz: $(TOOLS)

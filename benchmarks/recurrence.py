@@ -25,6 +25,7 @@ from clock import timed
 from measuring import emit, make_parser, parse
 
 from fairseq_sru.ops import recurrence, recurrence_ref
+from fairseq_sru.ops.extension import STATES_EVERY
 
 SHAPES = {
     "cpu": [(256, 16, 512), (32, 128, 1024), (512, 1, 512)],
@@ -108,7 +109,7 @@ def measure(shape, dtype, options: argparse.Namespace) -> list[dict]:
         }
         if name == "ours":  # forward: u and x in, h and c out; backward: u, x, c, dh in, du, dx out
             elements, width = length * batch * size, u.element_size()
-            state = 1 if device == "cuda" else 4  # kept before every fourth step, or after each
+            state = 4 / STATES_EVERY if device == "cuda" else 4
             moved = elements * (5 * width + state), elements * (9 * width + state)
             row["copy_gb_per_s"] = round(copy_rate / 1e9, 1)
             row["of_copy_bandwidth_forward"] = round(moved[0] / forward / copy_rate, 2)

@@ -67,7 +67,7 @@ struct Inputs {
 };
 
 // The CUDA kernels keep the state before every so many steps of a channel.
-constexpr int kStatesEvery = 4;
+constexpr int kStatesEvery = 8;
 
 template <typename T>
 struct Forward : Inputs<T> {

@@ -10,6 +10,7 @@
 // states within, whose gates it needs anyway.
 #pragma once
 
+#include <cstdlib>
 #include <type_traits>
 
 #include "held.cuh"
@@ -114,6 +115,7 @@ SRU_INLINE bool is_padding(uint32_t bits, int k) {
 // Walks a lane through time.
 template <typename Lane>
 SRU_INLINE void walk(Lane& lane, int length) {
+  constexpr int kGroups = Lane::kGroups;
   const int groups = (length + kGroup - 1) / kGroup;
   const auto group_at = [&](int i) { return Lane::kBackward ? groups - 1 - i : i; };
   const auto fetch = [&](int i) {
@@ -121,7 +123,7 @@ SRU_INLINE void walk(Lane& lane, int length) {
     warp::commit_copies();
   };
   const auto read = [&](int i) {
-    await_group();
+    await_group<kGroups>();
     lane.read(i % kGroups);
   };
   constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together
@@ -133,17 +135,27 @@ SRU_INLINE void walk(Lane& lane, int length) {
     lane.prepare((group & (kBlock - 1)) * kGroup);
   };
   const auto advance = [&](int i, int steps, auto all) {
-    lane.take();
-    fetch(i + kGroups - 1);
-    read(i + 1);
-    prepare(i + 1);
+    if constexpr (Lane::kAhead) {
+      lane.take();
+      fetch(i + kGroups - 1);
+      read(i + 1);
+      prepare(i + 1);
+    } else {
+      read(i);
+      fetch(i + kGroups - 1);
+      prepare(i);
+      lane.take();
+      warp::sync();  // the compiler reads rows again and keeps no registers for them
+    }
     lane.template complete<decltype(all)::value>(steps);
   };
   for (int i = 0; i < kGroups - 1; ++i) {
     fetch(i);
   }
-  read(0);
-  prepare(0);
+  if (Lane::kAhead) {
+    read(0);
+    prepare(0);
+  }
   // The last group in time may be a part of one. A branch in the loop would keep the compiler from
   // mixing instructions.
   const int rest = length % kGroup;
@@ -178,6 +190,12 @@ inline int64_t schedulers() {
   return 4 * warp::processors();
 }
 
+// Channels a lane that benchmarks ask for by the environment; 0: none.
+inline int wanted_channels() {
+  const char* wanted = std::getenv("FAIRSEQ_SRU_CHANNELS");
+  return wanted ? std::atoi(wanted) : 0;
+}
+
 template <int N>
 using Number = std::integral_constant<int, N>;
 
@@ -205,8 +223,9 @@ cudaError_t launch(const Arguments& args, int chunk, cudaStream_t stream) {
   };
   if constexpr (sizeof(T) == 2) {
     if (chunk == 16) {
-      return tiles<T, 1>(args) <= schedulers() ? start(Number<1>(), Number<16>())
-                                               : start(Number<2>(), Number<16>());
+      const int wanted = wanted_channels();
+      const bool single = wanted ? wanted == 1 : tiles<T, 1>(args) <= schedulers();
+      return single ? start(Number<1>(), Number<16>()) : start(Number<2>(), Number<16>());
     }
     return chunk == 4 ? start(Number<1>(), Number<4>()) : start(Number<1>(), Number<2>());
   } else if constexpr (sizeof(T) == 4) {

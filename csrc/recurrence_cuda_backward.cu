@@ -8,10 +8,12 @@ class BackwardLane {
  public:
   using S = State<T>;
   static constexpr bool kBackward = true;
-  static constexpr int kRow = kLanes * V * int(sizeof(T));  // bytes of a tile's row
-  static constexpr int kStep = 5 * kRow;                    // u0, u1, u2, highway, grad_h
+  static constexpr bool kAhead = Chunk > 2 && sizeof(T) < 8;  // as registers allow
+  static constexpr int kRow = kLanes * V * int(sizeof(T));    // bytes of a tile's row
+  static constexpr int kStep = 5 * kRow;                      // u0, u1, u2, highway, grad_h
   static constexpr int kState = kLanes * V * int(sizeof(S));
   static constexpr int kSlot = kGroup * kStep + kState;  // a group's steps, the state before it
+  static constexpr int kGroups = 4;
   static constexpr int kRing = kGroups * kSlot;
 
   SRU_INLINE BackwardLane(const Backward<T>& a, int64_t index, int lane, char* ring)
@@ -43,17 +45,19 @@ class BackwardLane {
   }
 
   SRU_INLINE void fetch(int first, int slot) {
-    copy_group<Chunk, kBackward>(copies_, first, ring_ + slot * kSlot, kStep);
+    copy_group<Chunk, kBackward, kAhead ? kGroup : 2>(copies_, first, ring_ + slot * kSlot, kStep);
   }
 
   SRU_INLINE void read(int slot) {
-    const char* group = ring_ + slot * kSlot;
-    for (int k = 0; k < kGroup; ++k) {
-      for (int j = 0; j < 5; ++j) {
-        next_.row[k][j] = hold<T, V>(group + k * kStep + j * kRow, channels_.row_lane);
+    next_.rows = ring_ + slot * kSlot;
+    if constexpr (kAhead) {
+      for (int k = 0; k < kGroup; ++k) {
+        for (int j = 0; j < 5; ++j) {
+          next_.row[k][j] = read_row(next_, k, j);
+        }
       }
     }
-    widen(hold<S, V>(group + kGroup * kStep, channels_.row_lane), next_.c[0]);
+    widen(hold<S, V>(next_.rows + kGroup * kStep, channels_.row_lane), next_.c[0]);
   }
 
   SRU_INLINE void look_for_padding(int first, bool start) {
@@ -68,9 +72,9 @@ class BackwardLane {
 #pragma unroll
     for (int k = 0; k < kGroup; ++k) {
       S u0[V], u1[V], u2[V];
-      widen(next_.row[k][0], u0);
-      widen(next_.row[k][1], u1);
-      widen(next_.row[k][2], u2);
+      widen(row(next_, k, 0), u0);
+      widen(row(next_, k, 1), u1);
+      widen(row(next_, k, 2), u2);
       for (int i = 0; i < V; ++i) {
         const S prev = next_.c[k][i];
         next_.f[k][i] = forget_gate(channels_.gates[i], u0[i], prev);
@@ -114,10 +118,22 @@ class BackwardLane {
   static constexpr int kCopies = ((kStep + kState) / Chunk + kLanes - 1) / kLanes;
 
   struct Group {
-    Held<T, V> row[kGroup][5];
+    const char* rows;  // in the ring, for as long as the next group is not fetched
+    Held<T, V> row[kAhead ? kGroup : 1][5];
     S f[kGroup][V], r[kGroup][V], c[kGroup + 1][V];  // c: before and after each step
     uint32_t padded;
   };
+
+  SRU_INLINE Held<T, V> read_row(const Group& group, int k, int j) const {
+    return hold<T, V>(group.rows + k * kStep + j * kRow, channels_.row_lane);
+  }
+  SRU_INLINE Held<T, V> row(const Group& group, int k, int j) const {
+    if constexpr (kAhead) {
+      return group.row[k][j];
+    } else {
+      return read_row(group, k, j);
+    }
+  }
 
   // The copy of the chunk `at` bytes into a step with the state before it.
   SRU_INLINE Copy copy_at(int at) const {
@@ -131,8 +147,11 @@ class BackwardLane {
     if (in_state >= 0) {
       const int inside = in_state % int(sizeof(S));  // a chunk of 2 bytes is half a state
       const char* from = reinterpret_cast<const char*>(a_.c + a_.state_at(b, channel)) + inside;
-      Copy copy = row_copy<kBackward>(a_, from, states / kGroup, kGroup * kStep + in_state);
+      const int rest = static_cast<int>(states % kGroup);  // of the way to the state before
+      Copy copy = row_copy<kBackward>(
+          a_, from + (a_.length - 1) / kGroup * rest, states / kGroup, kGroup * kStep + in_state);
       copy.others = 0;
+      copy.rest = -rest;
       return copy;
     }
     if (at < 4 * kRow) {
@@ -146,9 +165,9 @@ class BackwardLane {
 
   SRU_INLINE void step(int k) {
     S u2[V], s[V], grad_h[V], grad_u0[V], grad_u1[V], grad_u2[V], grad_s[V];
-    widen(now_.row[k][2], u2);
-    widen(now_.row[k][3], s);
-    widen(now_.row[k][4], grad_h);
+    widen(row(now_, k, 2), u2);
+    widen(row(now_, k, 3), s);
+    widen(row(now_, k, 4), grad_h);
     for (int i = 0; i < V; ++i) {
       const S prev = now_.c[k][i];
       StepGrad<S> grad = backward_step(

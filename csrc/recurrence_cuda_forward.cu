@@ -7,10 +7,11 @@ template <typename T, int V, int Chunk, bool Padding>
 class ForwardLane {
  public:
   using S = State<T>;
-  static constexpr bool kBackward = false;
+  static constexpr bool kBackward = false, kAhead = true;
   static constexpr int kRow = kLanes * V * int(sizeof(T));  // bytes of a tile's row
   static constexpr int kStep = 4 * kRow;                    // u0, u1, u2, highway
   static constexpr int kSlot = kGroup * kStep;
+  static constexpr int kGroups = kRow < 128 ? 8 : 4;  // what keeps memory busy
   static constexpr int kRing = kGroups * kSlot;
 
   SRU_INLINE ForwardLane(const Forward<T>& a, int64_t index, int lane, char* ring)
@@ -36,7 +37,7 @@ class ForwardLane {
   }
 
   SRU_INLINE void fetch(int first, int slot) {
-    copy_group<Chunk, kBackward>(copies_, first, ring_ + slot * kSlot, kStep);
+    copy_group<Chunk, kBackward, kGroup>(copies_, first, ring_ + slot * kSlot, kStep);
   }
 
   SRU_INLINE void read(int slot) {

@@ -43,8 +43,8 @@ Inputs<T> inputs(const Operands& in) {
   return {in.u.size(0),         in.u.size(1),
           in.u.size(3),         static_cast<int>(in.u.size(2)),
           in.bidirectional,     static_cast<S>(in.x ? in.scale : 1),
-          data<T>(in.u),        data<T>(in.x),
-          data<S>(in.weight_c), data<S>(in.bias),
+          data<const T>(in.u),  data<T>(in.x),
+          data<S>(in.weight_c), data<const S>(in.bias),
           data<S>(in.c0),       data<bool>(in.pad),
           data<S>(in.mask_c)};
 }
@@ -60,9 +60,9 @@ Backward<T> backward_args(
     const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last,
     const Grads& grads) {
   using S = State<T>;
-  return {inputs<T>(in),        data<S>(c),        data<T>(grad_h),
-          data<S>(grad_c_last), data<T>(grads.u),  data<T>(grads.x),
-          data<S>(grads.gates), data<S>(grads.c0), data<S>(grads.mask_c)};
+  return {inputs<T>(in),        data<const S>(c), data<const T>(grad_h), data<const S>(grad_c_last),
+          data<T>(grads.u),     data<T>(grads.x), data<S>(grads.gates),  data<S>(grads.c0),
+          data<S>(grads.mask_c)};
 }
 
 // The operators of one device. Launch has, static and for any pair of arguments as above,

@@ -9,11 +9,11 @@ namespace sru {
 
 constexpr int kLanes = 32;
 constexpr int kGroup = kStatesEvery;
-constexpr int kGroups = 8;
 
-// Waits until the oldest group of the ring has arrived, for all lanes to see.
+// Waits until the oldest of the ring's groups has arrived, for all lanes to see.
+template <int Groups>
 SRU_INLINE void await_group() {
-  warp::wait_for_copies<kGroups - 2>();
+  warp::wait_for_copies<Groups - 2>();
   warp::sync();
 }
 
@@ -23,6 +23,7 @@ struct Copy {
   int64_t stride = 0;              // in bytes, from one step to the next
   unsigned first = 0, others = 0;  // copied are steps below: the first of groups, and the others
   int to = 0;
+  int rest = 0;  // bytes from one group to the next, besides the strides of its steps
 
   // Whether the k-th step of the group that starts at `start` is copied.
   SRU_INLINE bool has(int start, int k) const {
@@ -30,29 +31,36 @@ struct Copy {
   }
 };
 
-// Copies the group that starts at step `first`, whose steps take `step_bytes` each.
-template <int Chunk, bool Backward, int N>
+// Copies the group that starts at step `first`, whose steps take `step_bytes` each, AtOnce steps at
+// once: the fewer, the fewer registers it takes.
+template <int Chunk, bool Backward, int AtOnce, int N>
 SRU_INLINE void copy_group(Copy (&copies)[N], int first, char* group, int step_bytes) {
-  uint16_t loaded[kGroup][N];  // chunks of 2 bytes, which nothing copies asynchronously
-  for (int i = 0; i < kGroup; ++i) {
-    const int k = Backward ? kGroup - 1 - i : i;
-    for (int j = 0; j < N; ++j) {
-      Copy& copy = copies[j];
-      if (copy.has(first, k)) {
-        if constexpr (Chunk == 2) {
-          loaded[k][j] = *reinterpret_cast<const uint16_t*>(copy.from);
-        } else {
-          warp::copy_async<Chunk>(group + k * step_bytes + copy.to, copy.from);
-        }
-      }
-      copy.from += copy.stride;
-    }
-  }
-  if constexpr (Chunk == 2) {
-    for (int k = 0; k < kGroup; ++k) {
+  constexpr int kPart = Chunk == 2 && AtOnce > 4 ? 4 : AtOnce;
+#pragma unroll 1
+  for (int part = 0; part < kGroup; part += kPart) {
+    uint16_t loaded[kPart][N];  // chunks of 2 bytes, which nothing copies asynchronously
+    const auto step = [&](int i) { return Backward ? kGroup - 1 - part - i : part + i; };
+    for (int i = 0; i < kPart; ++i) {
+      const int k = step(i);
       for (int j = 0; j < N; ++j) {
-        if (copies[j].has(first, k)) {
-          *reinterpret_cast<uint16_t*>(group + k * step_bytes + copies[j].to) = loaded[k][j];
+        Copy& copy = copies[j];
+        if (copy.has(first, k)) {
+          if constexpr (Chunk == 2) {
+            loaded[i][j] = *reinterpret_cast<const uint16_t*>(copy.from);
+          } else {
+            warp::copy_async<Chunk>(group + k * step_bytes + copy.to, copy.from);
+          }
+        }
+        copy.from += Backward && k == 0 ? copy.stride + copy.rest : copy.stride;
+      }
+    }
+    if constexpr (Chunk == 2) {
+      for (int i = 0; i < kPart; ++i) {
+        for (int j = 0; j < N; ++j) {
+          if (copies[j].has(first, step(i))) {
+            *reinterpret_cast<uint16_t*>(group + step(i) * step_bytes + copies[j].to) =
+                loaded[i][j];
+          }
         }
       }
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <type_traits>
 
 #include <ATen/core/Tensor.h>
 #include <c10/util/BFloat16.h>
@@ -11,14 +12,22 @@ namespace sru {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
+// A const T leaves a tensor that is copied when it is written to without its copy.
 template <typename T>
 T* data(const Tensor& tensor) {
-  return tensor.numel() ? static_cast<T*>(tensor.data_ptr()) : nullptr;
+  if (tensor.numel() == 0) {
+    return nullptr;
+  }
+  if constexpr (std::is_const_v<T>) {
+    return static_cast<T*>(tensor.const_data_ptr());
+  } else {
+    return static_cast<T*>(tensor.mutable_data_ptr());
+  }
 }
 
 template <typename T>
 const T* data(const OptionalTensor& tensor) {
-  return tensor ? data<T>(*tensor) : nullptr;
+  return tensor ? data<const T>(*tensor) : nullptr;
 }
 
 // launch(T()) for the tensor's numeric type T.

@@ -16,7 +16,7 @@ from typing import Iterator
 import torch
 
 from fairseq_sru import __version__, register
-from fairseq_sru.ops.extension import COMPILED, has_kernel, uncompiled
+from fairseq_sru.ops.backend import described
 
 USER_DIR = Path(__file__).parent
 FAIRSEQS = ("fairseq", "fairseq-fixed", "ve-fairseq")
@@ -54,17 +54,9 @@ def backends() -> Iterator[str]:
     yield "| device | recurrence |"
     yield "|---|---|"
     cpu = f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-    yield f"| CPU, {cpu} | {_backend('CPU')} |"
+    yield f"| CPU, {cpu} | {described('cpu')} |"
     for index in range(torch.cuda.device_count()):
-        yield f"| {torch.cuda.get_device_name(index)} | {_backend('CUDA')} |"
-
-
-def _backend(device: str) -> str:
-    if not COMPILED:
-        return f"Python loop: {uncompiled()}"
-    if has_kernel("recurrence", device):
-        return "compiled"
-    return f"none: fairseq_sru_ext was built without {device}"
+        yield f"| {torch.cuda.get_device_name(index)} | {described('cuda')} |"
 
 
 def architectures() -> Iterator[str]:

@@ -24,7 +24,8 @@ FAULTS = {"no barrier": 1, "waits for one group too few": 2, "commits nothing": 
           "only its own vote": 4}
 MUTANTS = {
     "copies into the slot being read": (
-        "recurrence_cuda.cuh", "fetch(i + kGroups - 1);", "fetch(i + kGroups);"),
+        "recurrence_cuda.cuh", "lane.take();\n      fetch(i + kGroups - 1);",
+        "lane.take();\n      fetch(i + kGroups);"),
     "alignment of addresses ignored": ("recurrence_cuda.cuh", " && address % bytes == 0", ""),
     "state copied at every step": ("recurrence_cuda_backward.cu", "copy.others = 0;", ""),
     "highway rows not cleared": (

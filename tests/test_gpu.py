@@ -98,8 +98,9 @@ def test_error_is_at_most_twice_pytorchs(option, dtype):
 @pytest.mark.parametrize("shape", [
     (1, 1, 2),  # a single step of few channels
     (3, 5, 34),  # no pairs of 16-bit channels in each direction
-    (3, 1, 512), (4, 1, 512), (5, 1, 512),  # around a group of steps,
-    (31, 1, 512), (32, 1, 512), (33, 1, 512),  # and the ring
+    (7, 1, 512), (8, 1, 512), (9, 1, 512),  # around a group of steps,
+    (31, 1, 512), (32, 1, 512), (33, 1, 512),  # a ring of wide rows,
+    (63, 1, 512), (64, 1, 512), (65, 1, 512),  # and one of narrow ones
     (70, 3, 48), (70, 3, 2064),  # warps with lanes to spare, in which directions meet
     (1, 128, 4096),  # 524,288 columns, one step
     (24, 128, 4096),

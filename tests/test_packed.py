@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fairseq_sru.ops.recurrence import COMPILED
+from fairseq_sru.ops.extension import COMPILED
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="fairseq_sru_ext is not built")
 

@@ -219,6 +219,15 @@ def test_empty(shape):
     assert torch.equal(result["c"], inputs["c0"])
 
 
+@needs_extension
+def test_inputs_that_are_copied_on_write_are_not_copied():
+    inputs = make_inputs(3, 2, 4, c0=True, pad=True, mask_c=True)
+    lazy = {name: torch._lazy_clone(value.detach()) if torch.is_tensor(value) else value
+            for name, value in inputs.items()}
+    recurrence(**lazy)
+    assert all(torch._C._is_cow_tensor(t) for t in lazy.values() if torch.is_tensor(t))
+
+
 @pytest.mark.parametrize("change, message", [
     (dict(u=torch.zeros(5, 3, 2, 4)), "u must be"),
     (dict(x=torch.zeros(5, 3, 5, dtype=torch.float64)), "x must be"),

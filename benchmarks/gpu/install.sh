@@ -43,8 +43,18 @@ import torch
 print("{}.{}".format(*torch.cuda.get_device_capability()))')
   export TORCH_CUDA_ARCH_LIST
 fi
-"$VENV/bin/python" setup.py --quiet build_ext --inplace --force
+# What was built before may be for another device, or no longer what is in csrc.
+wanted="$FAIRSEQ_SRU_CUDA ${TORCH_CUDA_ARCH_LIST:-} $(cat setup.py csrc/* | cksum)"
+if [[ $(cat "$VENV/built" 2> /dev/null) != "$wanted" ]]; then
+  "$VENV/bin/python" setup.py --quiet build_ext --inplace --force
+  echo "$wanted" > "$VENV/built"
+fi
 
+echo "ninja: $(command -v ninja || echo none)"
+"$VENV/bin/python" -c '
+import sysconfig
+from pathlib import Path
+print("Python.h:", Path(sysconfig.get_path("include"), "Python.h").exists())'
 "$VENV/bin/python" -c "import fairseq_cli.train, pytest, sacrebleu, sentencepiece, matplotlib"
 "$VENV/bin/python" -m fairseq_sru
 "$VENV/bin/python" -m pip freeze --disable-pip-version-check

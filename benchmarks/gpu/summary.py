@@ -1,14 +1,13 @@
-"""Results as markdown: the machine, and a table of each file of JSON lines given."""
+"""Files of JSON lines as tables in OUT/summary.md, and together as OUT/results.jsonl.
+
+    python benchmarks/gpu/summary.py OUT FILE...
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
-
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -16,24 +15,15 @@ from run import table
 
 
 def main() -> None:
-    print("# Results\n")
-    print(table(machine()))
-    for path in map(Path, sys.argv[1:]):
-        print(f"\n## {path.stem}\n")
-        shaped = SHAPED.get(path.stem, list)(rows(path))
-        print(table(shaped) if shaped else "No results.")
-
-
-def machine() -> list[dict]:
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return [{
-        "GPU": gpu,
-        "PyTorch": torch.__version__,
-        "CUDA": torch.version.cuda,
-        "Python": sys.version.split()[0],
-        "commit": os.environ.get("COMMIT", "unknown"),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-    }]
+    out, *files = map(Path, sys.argv[1:])
+    parts, lines = ["# Results"], []
+    for path in files:
+        found = rows(path)
+        lines += [json.dumps({"benchmark": path.stem, **row}) + "\n" for row in found]
+        shaped = SHAPED.get(path.stem, list)(found)
+        parts += [f"## {path.stem}", table(shaped) if shaped else "No results."]
+    (out / "summary.md").write_text("\n\n".join(parts) + "\n")
+    (out / "results.jsonl").write_text("".join(lines))
 
 
 def rows(path: Path) -> list[dict]:

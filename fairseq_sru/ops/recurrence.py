@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from fairseq_sru.ops import recurrence_autograd  # noqa: F401
+from fairseq_sru.ops.backend import operators
 from fairseq_sru.ops.derivatives import transformed, warn_plain_loop
-from fairseq_sru.ops.extension import COMPILED, warn_uncompiled
 from fairseq_sru.ops.reference import recurrence_ref, state_dtype
 
 
@@ -55,13 +54,17 @@ def recurrence(
 
     Raises:
         ValueError: shapes, types or devices do not fit each other.
+        NotImplementedError: u is neither on a CPU nor on a GPU of CUDA or ROCm.
 
     Source: SRU++ paper eqs. 2-5; SRU paper section 3.2.
     """
     check_inputs(
         u, scale, bidirectional, x=x, weight_c=weight_c, bias=bias, c0=c0, pad=pad, mask_c=mask_c)
-    if not COMPILED or transformed():
-        warn_plain_loop() if COMPILED else warn_uncompiled()
+    kernels = operators(u.device.type)
+    if kernels is not None and transformed():
+        warn_plain_loop()
+        kernels = None
+    if kernels is None:
         return recurrence_ref(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional)
     dtype = state_dtype(u.dtype)
     tensors = (
@@ -74,7 +77,7 @@ def recurrence(
         None if mask_c is None else mask_c.to(dtype).contiguous(),
     )
     save_c = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    h, c_last, _ = torch.ops.fairseq_sru.recurrence(*tensors, float(scale), bidirectional, save_c)
+    h, c_last, _ = kernels.recurrence(*tensors, float(scale), bidirectional, save_c)
     return h, c_last
 
 

@@ -1,4 +1,5 @@
-"""Shapes and derivatives of the compiled recurrence: first order by kernels, second by the loop."""
+"""Shapes and derivatives of the recurrence's operators: first order by kernels, second by the
+loop."""
 
 from __future__ import annotations
 
@@ -37,17 +38,61 @@ def _followed(tensor: Tensor | None) -> Tensor | None:
     return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
-if COMPILED:
+def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.scale, ctx.bidirectional, ctx.save_c = inputs
+    c = output[2]
+    ctx.save_for_backward(*tensors, c)
+    ctx.mark_non_differentiable(c)
+    ctx.set_materialize_grads(False)  # of c too, which is as large as u
 
-    @torch.library.register_fake("fairseq_sru::recurrence")
+
+def _setup_second_context(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, _, ctx.scale, ctx.bidirectional = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _second_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Of the gradients with respect to the inputs and the gradients that they are made of."""
+    warn_plain_loop()
+    with torch.enable_grad():
+        tensors: list[Any] = [t if t is None or t.dtype == torch.bool else _followed(t)
+                              for t in ctx.saved_tensors]
+    grad_h, grad_c_last, *own = tensors
+    grads = _plain_gradients(
+        dict(zip(_INPUTS, own)), grad_h, grad_c_last, scale=ctx.scale,
+        bidirectional=ctx.bidirectional)
+    pairs = [(grad, cotangent) for grad, cotangent in zip(grads, cotangents)
+             if grad is not None and grad.requires_grad and cotangent is not None]
+    result: list[Tensor | None] = [None] * 12
+    wanted = [i for i, t in enumerate(tensors) if t is not None and ctx.needs_input_grad[i]]
+    if pairs and wanted:
+        found = torch.autograd.grad(
+            [grad for grad, _ in pairs], [tensors[i] for i in wanted],
+            [cotangent for _, cotangent in pairs], create_graph=torch.is_grad_enabled(),
+            allow_unused=True)
+        for i, grad in zip(wanted, found):
+            result[i] = grad
+    return tuple(result)
+
+
+def register(namespace: str, states_every: int = 1) -> None:
+    """Give ``recurrence`` and ``recurrence_backward`` of a namespace of torch.ops their shapes and
+    derivatives.
+
+    Args:
+        states_every: on a GPU, c has the state before every so many steps, and not after each.
+    """
+
+    @torch.library.register_fake(f"{namespace}::recurrence")
     def _(u, x, weight_c, bias, c0, pad, mask_c, scale, bidirectional, save_c):
         length, batch, _, size = u.shape
         h = u.new_empty(length, batch, size)
-        kept = -(-length // STATES_EVERY) if u.device.type == "cuda" else length
+        kept = -(-length // states_every) if u.device.type == "cuda" else length
         c = u.new_empty((kept, batch, size) if save_c else (0,), dtype=state_dtype(u.dtype))
         return h, c.new_empty(batch, size), c
 
-    @torch.library.register_fake("fairseq_sru::recurrence_backward")
+    @torch.library.register_fake(f"{namespace}::recurrence_backward")
     def _(grad_h, grad_c_last, u, x, weight_c, bias, c0, pad, mask_c, c, scale, bidirectional):
         def like(tensor):
             return torch.empty_like(tensor) if tensor is not None else c.new_empty(0)
@@ -56,16 +101,9 @@ if COMPILED:
         return (torch.empty_like(u), grad_x, like(weight_c), torch.empty_like(bias),
                 torch.empty_like(grad_c_last), like(mask_c))
 
-    def _setup_context(ctx, inputs, output):
-        *tensors, ctx.scale, ctx.bidirectional, ctx.save_c = inputs
-        c = output[2]
-        ctx.save_for_backward(*tensors, c)
-        ctx.mark_non_differentiable(c)
-        ctx.set_materialize_grads(False)  # of c too, which is as large as u
-
     def _backward(ctx, grad_h, grad_c_last, _):
         if not ctx.save_c:
-            raise RuntimeError("fairseq_sru::recurrence was called with save_c=False: no backward")
+            raise RuntimeError(f"{namespace}::recurrence was called with save_c=False: no backward")
         if grad_h is None and grad_c_last is None:
             return (None,) * 10
         *tensors, c = ctx.saved_tensors
@@ -80,43 +118,19 @@ if COMPILED:
             grads = _plain_gradients(
                 inputs, grad_h, grad_c_last, scale=ctx.scale, bidirectional=ctx.bidirectional)
         else:
-            found = torch.ops.fairseq_sru.recurrence_backward(
+            found = getattr(torch.ops, namespace).recurrence_backward(
                 grad_h.contiguous(), grad_c_last.contiguous(), *tensors, c, ctx.scale,
                 ctx.bidirectional)
             grads = tuple(None if inputs[name] is None else grad
                           for name, grad in zip(_DIFFERENTIABLE, found))
         return (*grads[:5], None, grads[5], None, None, None)
 
-    def _setup_second_context(ctx, inputs, output):
-        *tensors, _, ctx.scale, ctx.bidirectional = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
-
-    def _second_backward(ctx, *cotangents):
-        """Of the gradients with respect to the inputs and the gradients that they are made of."""
-        warn_plain_loop()
-        with torch.enable_grad():
-            tensors: list[Any] = [t if t is None or t.dtype == torch.bool else _followed(t)
-                                  for t in ctx.saved_tensors]
-        grad_h, grad_c_last, *own = tensors
-        grads = _plain_gradients(
-            dict(zip(_INPUTS, own)), grad_h, grad_c_last, scale=ctx.scale,
-            bidirectional=ctx.bidirectional)
-        pairs = [(grad, cotangent) for grad, cotangent in zip(grads, cotangents)
-                 if grad is not None and grad.requires_grad and cotangent is not None]
-        result: list[Tensor | None] = [None] * 12
-        wanted = [i for i, t in enumerate(tensors) if t is not None and ctx.needs_input_grad[i]]
-        if pairs and wanted:
-            found = torch.autograd.grad(
-                [grad for grad, _ in pairs], [tensors[i] for i in wanted],
-                [cotangent for _, cotangent in pairs], create_graph=torch.is_grad_enabled(),
-                allow_unused=True)
-            for i, grad in zip(wanted, found):
-                result[i] = grad
-        return tuple(result)
-
     torch.library.register_autograd(
-        "fairseq_sru::recurrence", _backward, setup_context=_setup_context)
+        f"{namespace}::recurrence", _backward, setup_context=_setup_context)
     torch.library.register_autograd(
-        "fairseq_sru::recurrence_backward", _second_backward,
+        f"{namespace}::recurrence_backward", _second_backward,
         setup_context=_setup_second_context)
+
+
+if COMPILED:
+    register("fairseq_sru", STATES_EVERY)
