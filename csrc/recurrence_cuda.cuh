@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdlib>
+#include <cstring>
 #include <type_traits>
 
 #include "held.cuh"
@@ -80,6 +81,19 @@ struct Channels {
     }
   }
 
+  // Which steps of a group are padding, a bit each, for a walk through all groups that starts with
+  // this one or has had the one before.
+  template <bool Backward>
+  SRU_INLINE uint32_t padding(const Inputs<T>& in, int group, bool start) {
+    constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together
+    const int at = group & (kBlock - 1);
+    if (start || at == (Backward ? kBlock - 1 : 0)) {
+      const int first = group / kBlock * 32;
+      look_for_padding(in, first, Backward ? first - 32 : first + 32, start);
+    }
+    return padded >> at * kGroup;
+  }
+
   // Sets `padded` of the 32 steps from `first` on; those from `next` on come after them. Both
   // directions may meet in a tile, and the lanes ask together for either.
   SRU_INLINE void look_for_padding(const Inputs<T>& in, int64_t first, int64_t next, bool start) {
@@ -126,14 +140,7 @@ SRU_INLINE void walk(Lane& lane, int length) {
     await_group<kGroups>();
     lane.read(i % kGroups);
   };
-  constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together
-  const auto prepare = [&](int i) {
-    const int group = group_at(i);
-    if (i == 0 || (group & (kBlock - 1)) == (Lane::kBackward ? kBlock - 1 : 0)) {
-      lane.look_for_padding(group / kBlock * 32, i == 0);
-    }
-    lane.prepare((group & (kBlock - 1)) * kGroup);
-  };
+  const auto prepare = [&](int i) { lane.prepare(group_at(i), i == 0); };
   const auto advance = [&](int i, int steps, auto all) {
     if constexpr (Lane::kAhead) {
       lane.take();
@@ -190,19 +197,40 @@ inline int64_t schedulers() {
   return 4 * warp::processors();
 }
 
-// Channels a lane that benchmarks ask for by the environment; 0: none.
-inline int wanted_channels() {
-  const char* wanted = std::getenv("FAIRSEQ_SRU_CHANNELS");
-  return wanted ? std::atoi(wanted) : 0;
-}
+// Kernels for rows that can be copied in chunks of 16 bytes.
+enum class Kernel {
+  kPair,    // two warps a tile of a channel a lane: the chain of states binds
+  kSingle,  // a warp a tile of a channel a lane
+  kWide,    // a lane has two channels of 16 bits: rows of 128 bytes
+  kSmall,   // the same with little memory, for tiles that would not all fit at once
+};
 
-template <int N>
-using Number = std::integral_constant<int, N>;
+// Channels a lane of the wide kernels.
+template <typename T>
+constexpr int kWidest = sizeof(T) == 2 ? 2 : 1;
+
+// By how many tiles there are, or as benchmarks ask for it: FAIRSEQ_SRU_KERNEL=pair, single, wide
+// or small.
+template <typename T>
+Kernel chosen_kernel(const Inputs<T>& in) {
+  constexpr const char* names[] = {"pair", "single", "wide", "small"};
+  if (const char* wanted = std::getenv("FAIRSEQ_SRU_KERNEL")) {
+    for (int i = 0; i < 4; ++i) {
+      if (std::strcmp(wanted, names[i]) == 0) {
+        return static_cast<Kernel>(i);
+      }
+    }
+  }
+  if (tiles<T, 1>(in) <= schedulers()) {
+    return Kernel::kPair;
+  }
+  return tiles<T, kWidest<T>>(in) <= 2 * schedulers() ? Kernel::kWide : Kernel::kSmall;
+}
 
 // The program of a kernel's lanes.
 template <typename Lane>
 struct Walk {
-  static constexpr int kShared = Lane::kRing;
+  static constexpr int kThreads = kLanes, kBlocks = Lane::kBlocks, kShared = Lane::kShared;
 
   template <typename Arguments>
   static SRU_INLINE void run(const Arguments& args, unsigned block, int index, char* shared) {
@@ -212,26 +240,36 @@ struct Walk {
   }
 };
 
-// Starts the kernel of a Lane<T, V, bytes of a chunk, whether there is padding>: pairs of 16-bit
-// channels unless even single ones leave every warp a scheduler to itself.
-template <template <typename, int, int, bool> class Lane, typename T, typename Arguments>
+template <int N>
+using Number = std::integral_constant<int, N>;
+
+// Starts the kernel of one warp a tile: a Lane<T, V, bytes of a chunk, whether there is padding,
+// whether it is the small one>.
+template <template <typename, int, int, bool, bool> class Lane, typename T, typename Arguments>
 cudaError_t launch(const Arguments& args, int chunk, cudaStream_t stream) {
-  const auto start = [&](auto v, auto bytes) {
-    const unsigned warps = tiles<T, v()>(args);
-    return args.pad ? warp::launch<Walk<Lane<T, v(), bytes(), true>>>(args, warps, stream)
-                    : warp::launch<Walk<Lane<T, v(), bytes(), false>>>(args, warps, stream);
+  const auto start = [&](auto v, auto bytes, auto small) {
+    const unsigned blocks = tiles<T, v()>(args);
+    return args.pad
+               ? warp::launch<Walk<Lane<T, v(), bytes(), true, small()>>>(args, blocks, stream)
+               : warp::launch<Walk<Lane<T, v(), bytes(), false, small()>>>(args, blocks, stream);
   };
-  if constexpr (sizeof(T) == 2) {
-    if (chunk == 16) {
-      const int wanted = wanted_channels();
-      const bool single = wanted ? wanted == 1 : tiles<T, 1>(args) <= schedulers();
-      return single ? start(Number<1>(), Number<16>()) : start(Number<2>(), Number<16>());
-    }
-    return chunk == 4 ? start(Number<1>(), Number<4>()) : start(Number<1>(), Number<2>());
-  } else if constexpr (sizeof(T) == 4) {
-    return chunk == 16 ? start(Number<1>(), Number<16>()) : start(Number<1>(), Number<4>());
+  if constexpr (sizeof(T) == 8) {
+    return start(Number<1>(), Number<8>(), std::false_type());
   } else {
-    return start(Number<1>(), Number<8>());
+    if (chunk == 16) {
+      const Kernel kernel = chosen_kernel(args);
+      if (kernel == Kernel::kSmall) {
+        return start(Number<kWidest<T>>(), Number<16>(), std::true_type());
+      }
+      return kernel == Kernel::kWide ? start(Number<kWidest<T>>(), Number<16>(), std::false_type())
+                                     : start(Number<1>(), Number<16>(), std::false_type());
+    }
+    if constexpr (sizeof(T) == 2) {
+      if (chunk == 2) {
+        return start(Number<1>(), Number<2>(), std::false_type());
+      }
+    }
+    return start(Number<1>(), Number<4>(), std::false_type());
   }
 }
 

@@ -3,18 +3,20 @@
 namespace sru {
 
 // A lane of the backward kernel, which starts with the last group.
-template <typename T, int V, int Chunk, bool Padding>
+template <typename T, int V, int Chunk, bool Padding, bool Small>
 class BackwardLane {
  public:
   using S = State<T>;
   static constexpr bool kBackward = true;
-  static constexpr bool kAhead = Chunk > 2 && sizeof(T) < 8;  // as registers allow
-  static constexpr int kRow = kLanes * V * int(sizeof(T));    // bytes of a tile's row
-  static constexpr int kStep = 5 * kRow;                      // u0, u1, u2, highway, grad_h
+  static constexpr bool kAhead = !Small && Chunk > 2 && sizeof(T) < 8;  // as registers allow
+  static constexpr int kRow = kLanes * V * int(sizeof(T));              // bytes of a tile's row
+  static constexpr int kStep = 5 * kRow;  // u0, u1, u2, highway, grad_h
   static constexpr int kState = kLanes * V * int(sizeof(S));
   static constexpr int kSlot = kGroup * kStep + kState;  // a group's steps, the state before it
-  static constexpr int kGroups = 4;
-  static constexpr int kRing = kGroups * kSlot;
+  static constexpr int kGroups = Small ? 2 : 4;
+  static constexpr int kShared = kGroups * kSlot;
+  // at once on a multiprocessor; padding takes a few registers
+  static constexpr int kBlocks = !Small ? 1 : Padding ? 12 : 16;
 
   SRU_INLINE BackwardLane(const Backward<T>& a, int64_t index, int lane, char* ring)
       : a_(a), channels_(a, index, lane), ring_(ring) {
@@ -60,15 +62,11 @@ class BackwardLane {
     widen(hold<S, V>(next_.rows + kGroup * kStep, channels_.row_lane), next_.c[0]);
   }
 
-  SRU_INLINE void look_for_padding(int first, bool start) {
+  // The gates and states of the group just read.
+  SRU_INLINE void prepare(int group, bool start) {
     if constexpr (Padding) {
-      channels_.look_for_padding(a_, first, first - 32, start);
+      next_.padded = channels_.template padding<kBackward>(a_, group, start);
     }
-  }
-
-  // The gates and states of the group just read, whose padding starts at bit `bit`.
-  SRU_INLINE void prepare(int bit) {
-    next_.padded = channels_.padded >> bit;
 #pragma unroll
     for (int k = 0; k < kGroup; ++k) {
       S u0[V], u1[V], u2[V];
@@ -77,9 +75,12 @@ class BackwardLane {
       widen(row(next_, k, 2), u2);
       for (int i = 0; i < V; ++i) {
         const S prev = next_.c[k][i];
-        next_.f[k][i] = forget_gate(channels_.gates[i], u0[i], prev);
-        next_.r[k][i] = reset_gate(channels_.gates[i], u1[i], prev);
-        const S c = next_state(next_.f[k][i], u2[i], prev);
+        const S f = forget_gate(channels_.gates[i], u0[i], prev);
+        if constexpr (!Small) {
+          next_.f[k][i] = f;
+          next_.r[k][i] = reset_gate(channels_.gates[i], u1[i], prev);
+        }
+        const S c = next_state(f, u2[i], prev);
         next_.c[k + 1][i] = is_padding<Padding>(next_.padded, k) ? prev : c;
       }
     }
@@ -120,7 +121,9 @@ class BackwardLane {
   struct Group {
     const char* rows;  // in the ring, for as long as the next group is not fetched
     Held<T, V> row[kAhead ? kGroup : 1][5];
-    S f[kGroup][V], r[kGroup][V], c[kGroup + 1][V];  // c: before and after each step
+    S f[kGroup][V],
+        r[kGroup][V];    // the small kernel has no registers for them: it computes them again
+    S c[kGroup + 1][V];  // before and after each step
     uint32_t padded;
   };
 
@@ -164,15 +167,19 @@ class BackwardLane {
   }
 
   SRU_INLINE void step(int k) {
-    S u2[V], s[V], grad_h[V], grad_u0[V], grad_u1[V], grad_u2[V], grad_s[V];
+    S u0[V], u1[V], u2[V], s[V], grad_h[V], grad_u0[V], grad_u1[V], grad_u2[V], grad_s[V];
+    widen(row(now_, k, 0), u0);
+    widen(row(now_, k, 1), u1);
     widen(row(now_, k, 2), u2);
     widen(row(now_, k, 3), s);
     widen(row(now_, k, 4), grad_h);
     for (int i = 0; i < V; ++i) {
       const S prev = now_.c[k][i];
+      const S f = Small ? forget_gate(channels_.gates[i], u0[i], prev) : now_.f[k][i];
+      const S r = Small ? reset_gate(channels_.gates[i], u1[i], prev) : now_.r[k][i];
       StepGrad<S> grad = backward_step(
-          channels_.gates[i], channels_.mask[i], now_.f[k][i], now_.r[k][i], u2[i],
-          channels_.scale * s[i], prev, now_.c[k + 1][i], grad_h[i], grad_c_[i]);
+          channels_.gates[i], channels_.mask[i], f, r, u2[i], channels_.scale * s[i], prev,
+          now_.c[k + 1][i], grad_h[i], grad_c_[i]);
       if (is_padding<Padding>(now_.padded, k)) {
         grad = {0, 0, 0, 0, grad_c_[i], 0};
       }

@@ -17,20 +17,31 @@ EMULATOR = ROOT / "tests" / "emulator"
 TOOLKITS = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")), Path("/usr/local/cuda")]
 HEADERS = next((path / "include" for path in TOOLKITS
                 if (path / "include" / "cuda_bf16.h").exists()), None)
-# float64; float32 in chunks of 16 and 4 bytes; both 16-bit types in pairs, and single in chunks of
-# 16, 4 and 2; forward and backward, with and without padding
-KINDS = (1 + 2 + 2 * 4) * 2 * 2
+# float64; float32 in chunks of 16 bytes, small too, and of 4; both 16-bit types in pairs, small too,
+# and single in chunks of 16, 4 and 2; forward and backward. Two warps a tile, of three types,
+# forward. With and without padding
+KINDS = ((1 + 3 + 2 * 5) * 2 + 3) * 2
 FAULTS = {"no barrier": 1, "waits for one group too few": 2, "commits nothing": 3,
-          "only its own vote": 4}
+          "only its own vote": 4, "no barrier between warps": 5}
 MUTANTS = {
     "copies into the slot being read": (
         "recurrence_cuda.cuh", "lane.take();\n      fetch(i + kGroups - 1);",
         "lane.take();\n      fetch(i + kGroups);"),
+    "the small kernel copies before it has read": (
+        "recurrence_cuda.cuh", "read(i);\n      fetch(i + kGroups - 1);",
+        "fetch(i + kGroups - 1);\n      read(i);"),
+    "the pair copies into the slot of which outputs are made": (
+        "forward_pair.cuh", "kAhead = Ring::kGroups - 2", "kAhead = Ring::kGroups - 1"),
+    "the pair waits for one group too few": (
+        "forward_pair.cuh", "wait_for_copies<kAhead - 2>", "wait_for_copies<kAhead - 1>"),
+    "the pair's outputs are made of the next group's states": (
+        "forward_pair.cuh", "const S(&states)[kGroup + 1][kLanes] = states_[i % 2];",
+        "const S(&states)[kGroup + 1][kLanes] = states_[(i + 1) % 2];"),
     "alignment of addresses ignored": ("recurrence_cuda.cuh", " && address % bytes == 0", ""),
     "state copied at every step": ("recurrence_cuda_backward.cu", "copy.others = 0;", ""),
     "highway rows not cleared": (
-        "recurrence_cuda_forward.cu",
-        "channels_.clear_highway(a, ring, kStep, 3 * kRow, kGroups * kGroup);", ""),
+        "forward_lane.cuh",
+        "channels.clear_highway(a, ring, kStep, 3 * kRow, kGroups * kGroup);", ""),
 }
 
 pytestmark = [
