@@ -22,8 +22,8 @@ class ForwardRing {
     for (int i = 0; i < kCopies; ++i) {
       const int at = (channels.lane + i * kLanes) * Chunk;
       const int64_t first = channels.tile + at % kRow / int(sizeof(T));
-      if (at < kStep && first < a.width) {
-        copies_[i] = input_copy<false>(a, channels.b, first, at / kRow, at);
+      if (at < kStep && first < channels.end) {
+        copies_[i] = input_copy<false>(a, channels.course, channels.b, first, at / kRow, at);
       }
     }
     channels.clear_highway(a, ring, kStep, 3 * kRow, kGroups * kGroup);
@@ -54,7 +54,7 @@ class ForwardOutputs {
   SRU_INLINE ForwardOutputs(const Forward<T>& a, const Channels<T, V>& channels)
       : keeps_c_(a.c != nullptr) {
     const int64_t b = channels.b, channel = channels.channel;
-    const Course course(a, channel);
+    const Course& course = channels.course;
     h_stride_ = course.sign * a.batch * a.width;
     c_stride_ = a.batch * a.width;
     h_ = a.h + a.row_at(course.t, b, channel);

@@ -1,10 +1,10 @@
-// What the forward and the backward CUDA kernel share. A block is one warp and owns a tile: 32 V
-// adjacent channels of one batch element, V per lane. It walks through time alone, kGroup steps at
-// once. A ring of kGroups groups in shared memory is filled ahead of it by asynchronous copies: the
-// rows of a step (u0, u1, u2, highway, ...) are cut into chunks of 16 bytes and dealt out to the
-// lanes, so that one instruction copies a whole step. A lane computes the states of a group, one
-// long chain, while it completes the group before: the compiler fills the gaps of one with the
-// other.
+// What the forward and the backward CUDA kernels share. A block owns a tile: 32 V adjacent channels
+// of one direction of one batch element, V per lane. It is one warp, or two in forward_pair.cuh,
+// and walks through time alone, kGroup steps at once. A ring of kGroups groups in shared memory is
+// filled ahead of it by asynchronous copies: the rows of a step (u0, u1, u2, highway, ...) are cut
+// into chunks of 16 bytes and dealt out to the lanes, so that one instruction copies a whole step.
+// A lane computes the states of a group, one long chain, while it completes the group before: the
+// compiler fills the gaps of one with the other.
 //
 // The forward pass keeps the state before each group; from it the backward pass recomputes the
 // states within, whose gates it needs anyway.
@@ -20,14 +20,20 @@
 
 namespace sru {
 
-// Tiles of a batch element, and of all.
+// Channels of a direction.
+template <typename T>
+SRU_INLINE int64_t side(const Inputs<T>& in) {
+  return in.bidirectional ? in.width / 2 : in.width;
+}
+
+// Tiles of a direction of a batch element, and of all.
 template <typename T, int V>
-SRU_INLINE int64_t row_tiles(const Inputs<T>& in) {
-  return (in.width + kLanes * V - 1) / (kLanes * V);
+SRU_INLINE int64_t side_tiles(const Inputs<T>& in) {
+  return (side(in) + kLanes * V - 1) / (kLanes * V);
 }
 template <typename T, int V>
 unsigned tiles(const Inputs<T>& in) {
-  return static_cast<unsigned>(in.batch * row_tiles<T, V>(in));
+  return static_cast<unsigned>(in.batch * (in.bidirectional ? 2 : 1) * side_tiles<T, V>(in));
 }
 
 // The V channels of a lane, and their parameters. A lane past the last channel computes what the
@@ -35,19 +41,25 @@ unsigned tiles(const Inputs<T>& in) {
 template <typename T, int V>
 struct Channels {
   using S = State<T>;
-  int lane, row_lane;        // of the warp; whose channels in the rows of the ring
-  bool owner;                // whether the channels are this lane's
-  int64_t b, tile, channel;  // tile: its first channel
+  int lane, row_lane;    // of the warp; whose channels in the rows of the ring
+  bool owner;            // whether the channels are this lane's
+  int64_t b, tile, end;  // of the tile: its first channel, the last of its direction + 1
+  int64_t channel;
+  Course course;
   Gates<S> gates[V];
   S mask[V], scale;
   uint32_t padded = 0;  // which of 32 steps are padding, a bit each
-  bool ahead[2] = {};   // whether this lane's of the next 32 is: forwards, and reversed
+  bool ahead = false;   // whether this lane's of the next 32 is
 
   SRU_INLINE Channels(const Inputs<T>& in, int64_t index, int lane) : lane(lane) {
-    b = index / row_tiles<T, V>(in);
-    tile = index % row_tiles<T, V>(in) * kLanes * V;
-    owner = tile + lane * V < in.width;
-    channel = owner ? tile + lane * V : in.width - V;
+    const int64_t tiles = side_tiles<T, V>(in), sides = in.bidirectional ? 2 : 1;
+    const int64_t in_batch = index % (sides * tiles), direction = in_batch / tiles;
+    b = index / (sides * tiles);
+    end = (direction + 1) * side(in);
+    tile = direction * side(in) + in_batch % tiles * kLanes * V;
+    owner = tile + lane * V < end;
+    channel = owner ? tile + lane * V : end - V;
+    course = Course(in, tile);
     row_lane = static_cast<int>(channel - tile) / V;
     scale = in.scale;
     for (int i = 0; i < V; ++i) {
@@ -94,28 +106,16 @@ struct Channels {
     return padded >> at * kGroup;
   }
 
-  // Sets `padded` of the 32 steps from `first` on; those from `next` on come after them. Both
-  // directions may meet in a tile, and the lanes ask together for either.
+  // Sets `padded` of the 32 steps from `first` on; those from `next` on come after them.
   SRU_INLINE void look_for_padding(const Inputs<T>& in, int64_t first, int64_t next, bool start) {
     if (start) {
-      ask_for_padding(in, first);
+      ahead = is_padded(in, first + lane);
     }
-    padded = warp::ballot(ahead[0]);
-    if (in.bidirectional) {
-      const uint32_t reversed = warp::ballot(ahead[1]);
-      padded = in.reverse(channel) ? reversed : padded;
-    }
-    ask_for_padding(in, next);
+    padded = warp::ballot(ahead);
+    ahead = is_padded(in, next + lane);
   }
 
-  SRU_INLINE void ask_for_padding(const Inputs<T>& in, int64_t first) {
-    ahead[0] = is_padded(in, Course(in, 0), first + lane);
-    if (in.bidirectional) {
-      ahead[1] = is_padded(in, Course(in, in.width - 1), first + lane);
-    }
-  }
-
-  SRU_INLINE bool is_padded(const Inputs<T>& in, const Course& course, int64_t step) const {
+  SRU_INLINE bool is_padded(const Inputs<T>& in, int64_t step) const {
     return 0 <= step && step < in.length && in.pad[(course.t + course.sign * step) * in.batch + b];
   }
 };

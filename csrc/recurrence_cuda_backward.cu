@@ -30,7 +30,7 @@ class BackwardLane {
     for (int i = 0; i < V; ++i) {
       grad_c_[i] = a.grad_c_last[a.state_at(b, channel) + i];
     }
-    const Course course(a, channel);
+    const Course& course = channels_.course;
     const int64_t groups = (a.length + kGroup - 1) / kGroup;
     const int64_t stride = course.sign * a.batch * a.width;
     const int64_t last = (groups * kGroup - 1) * stride;
@@ -143,7 +143,7 @@ class BackwardLane {
     const int in_state = at - kStep;
     const int64_t channel =
         channels_.tile + (in_state < 0 ? at % kRow / int(sizeof(T)) : in_state / int(sizeof(S)));
-    if (in_state >= kState || channel >= a_.width) {
+    if (in_state >= kState || channel >= channels_.end) {
       return {};
     }
     const int64_t b = channels_.b, states = a_.batch * a_.width * int64_t(sizeof(S));
@@ -158,9 +158,9 @@ class BackwardLane {
       return copy;
     }
     if (at < 4 * kRow) {
-      return input_copy<kBackward>(a_, b, channel, at / kRow, at);
+      return input_copy<kBackward>(a_, channels_.course, b, channel, at / kRow, at);
     }
-    const Course course(a_, channel);
+    const Course& course = channels_.course;
     const T* from = a_.grad_h + a_.row_at(course.t, b, channel);
     return row_copy<kBackward>(
         a_, from, course.sign * a_.batch * a_.width * int64_t(sizeof(T)), at);
