@@ -17,8 +17,8 @@ EMULATOR = ROOT / "tests" / "emulator"
 TOOLKITS = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")), Path("/usr/local/cuda")]
 HEADERS = next((path / "include" for path in TOOLKITS
                 if (path / "include" / "cuda_bf16.h").exists()), None)
-# float64; float32 in chunks of 16 bytes, small too, and of 4; both 16-bit types in pairs, small too,
-# and single in chunks of 16, 4 and 2; forward and backward. Two warps a tile, of three types,
+# float64; float32 in chunks of 16 bytes, small too, and of 4; both 16-bit types in pairs, small
+# too, and single in chunks of 16, 4 and 2; forward and backward. Two warps a tile, of three types,
 # forward. With and without padding
 KINDS = ((1 + 3 + 2 * 5) * 2 + 3) * 2
 FAULTS = {"no barrier": 1, "waits for one group too few": 2, "commits nothing": 3,
@@ -100,7 +100,7 @@ def test_a_fault_of_the_kernels_is_found(mutant, tmp_path):
     source = (kernels / name).read_text()
     assert source.count(right) == 1
     (kernels / name).write_text(source.replace(right, planted))
-    result = emulate(build(tmp_path, "-O0", kernels=kernels), 40)
+    result = emulate(build(tmp_path, "-O0", kernels=kernels), 200)
     assert result.returncode == -signal.SIGSEGV or (
         result.returncode == 1 and " is " in result.stdout
         or result.returncode == 2 and "emulator: " in result.stderr

@@ -41,12 +41,16 @@ SHAPES = [(512, 24, 2048, 60, 107), (1024, 4, 3072, 30, 53), (1024, 8, 4096, 80,
 BYTES = {"forward": 8 + 2 + 4 / GROUP, "backward": 10 + 4 / GROUP + 8}  # of bfloat16, a channel
 
 
-# Parts of their names, and channels a lane
-KERNELS = {kind: {name: f"{lane}LaneI13__nv_bfloat16Li{v}ELi16ELb0ELb{small}E" for name, v, small in (
-    ("single", 1, 0), ("wide", 2, 0), ("small", 2, 1))} for kind, lane in (
-        ("forward", "Forward"), ("backward", "Backward"))}
-KERNELS["forward"]["pair"] = "ForwardPairI13__nv_bfloat16Lb0E"
-CHANNELS = {"pair": 1, "single": 1, "wide": 2, "small": 2}
+# Channels a lane; exponentials and reciprocals of a tile's step; part of the mangled name
+KERNELS = {
+    ("forward", "pair"): (1, 4, "ForwardPairI13__nv_bfloat16Lb0E"),
+    ("forward", "single"): (1, 4, "ForwardLaneI13__nv_bfloat16Li1ELi16ELb0ELb0E"),
+    ("forward", "wide"): (2, 8, "ForwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb0E"),
+    ("forward", "small"): (2, 8, "ForwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb1E"),
+    ("backward", "single"): (1, 4, "BackwardLaneI13__nv_bfloat16Li1ELi16ELb0ELb0E"),
+    ("backward", "wide"): (2, 8, "BackwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb0E"),
+    ("backward", "small"): (2, 12, "BackwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb1E"),
+}
 
 
 class Kernel(NamedTuple):
@@ -86,21 +90,21 @@ def main() -> None:
     for tool in "nvcc", "nvdisasm":
         if shutil.which(tool) is None:
             parser.error(f"{tool} is not on the PATH; it comes with the CUDA toolkit")
+    code = {kind: compiled(kind, options.arch) for kind in BYTES}
     kernels = {}
-    for kind in BYTES:
-        for name, pattern in KERNELS[kind].items():
-            kernels[kind, name] = compiled(kind, pattern, options.arch)
-            print(json.dumps({"pass": kind, "kernel": name, **kernels[kind, name]._asdict()}))
+    for kind, name in KERNELS:
+        kernels[kind, name] = kernel = read(kind, name, *code[kind])
+        print(json.dumps({"pass": kind, "kernel": name, **kernel._asdict()}))
     pipes = PIPES * options.processors
     for length, batch, size, *floors in SHAPES:
         for kind, floor in zip(BYTES, floors):
             name = chosen(kind, batch, size, pipes)
-            kernel, v = kernels[kind, name], CHANNELS[name]
+            kernel, (v, mufus, _) = kernels[kind, name], KERNELS[kind, name]
             blocks = batch * -(-size // (32 * v))
             warps = -(-blocks * kernel.warps // pipes)  # on the busiest scheduler
             cycles = length * max(
                 kernel.cycles, CONTENTION * warps * kernel.instructions,
-                warps * 4 * v / kernel.warps * MUFU_EVERY)
+                warps * mufus / kernel.warps * MUFU_EVERY)
             busy = cycles / options.gigahertz / 1e3
             rate = EFFICIENCY[v] * options.gigabytes_per_second
             moved = length * batch * size * BYTES[kind] / rate / 1e3
@@ -117,12 +121,12 @@ def main() -> None:
 def chosen(kind: str, batch: int, size: int, pipes: int) -> str:
     """As chosen_kernel of csrc/recurrence_cuda.cuh."""
     if batch * -(-size // 32) <= pipes:
-        return "pair" if "pair" in KERNELS[kind] else "single"
+        return "pair" if (kind, "pair") in KERNELS else "single"
     return "wide" if batch * -(-size // 64) <= 2 * pipes else "small"
 
 
-def compiled(kind: str, pattern: str, arch: str) -> Kernel:
-    """Of the bfloat16 kernels without padding, the one whose mangled name has ``pattern``."""
+def compiled(kind: str, arch: str) -> tuple[str, str]:
+    """The compiler's report of a pass, and the machine code."""
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / "kernel.cubin"
         report = subprocess.run(
@@ -131,15 +135,22 @@ def compiled(kind: str, pattern: str, arch: str) -> Kernel:
             check=True, capture_output=True, text=True).stderr
         listing = subprocess.run(
             ["nvdisasm", "-hex", binary], check=True, capture_output=True, text=True).stdout
-    name = re.search(rf"_ZN3sru4warp6kernelI\w*{pattern}\w+", report)[0]
-    usage = report[report.index(name):]
-    mufus = 4 * (2 if "Li2E" in pattern else 1) * GROUP  # of a tile's group
-    steps = loops_over_time(listing, name, mufus) or loops_over_time(listing, name, mufus // 2)
+    return report, listing
+
+
+def read(kind: str, name: str, report: str, listing: str) -> Kernel:
+    """Of the bfloat16 kernels without padding."""
+    _, mufus, pattern = KERNELS[kind, name]
+    warps = 2 if name == "pair" else 1  # which share them
+    symbol = re.search(rf"_ZN3sru4warp6kernelI\w*{pattern}\w+", report)[0]
+    usage = report[report.index(symbol):]
+    steps = loops_over_time(listing, symbol, mufus * GROUP // warps)
+    assert len(steps) == warps, f"{symbol}: {len(steps)} loops over time"
     return Kernel(
-        warps=len(steps),
+        warps=warps,
         registers=int(re.search(r"Used (\d+) registers", usage)[1]),
         shared_bytes=int(re.search(r"(\d+) bytes smem", usage)[1]),
-        instructions=round(sum(map(len, steps)) / len(steps) / GROUP),
+        instructions=round(sum(map(len, steps)) / warps / GROUP),
         cycles=round(max(map(cycles, steps)) / GROUP),
     )
 

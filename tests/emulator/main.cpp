@@ -90,8 +90,8 @@ void compare(const char* what, int64_t at, double got, double expected, double t
 }
 
 struct Sizes {
-  int64_t length = pick(
-      {1, 2, 3, 4, 5, 7, 8, 9, 16, 27, 28, 29, 31, 32, 33, 36, 40, 55, 56, 57, 64, 65, 97, 136});
+  int64_t length = pick({1,  2,  3,  4,  5,  7,  8,  9,  16, 27, 28,  29, 31,
+                         32, 33, 36, 40, 55, 56, 57, 64, 65, 97, 136, 200});
   int64_t batch = pick({1, 2, 3});
   int64_t width = pick({1,  2,  3,  4,  6,  8,  12, 14,  16,  24,  30,  32,  34,
                         40, 48, 64, 66, 72, 80, 96, 112, 128, 130, 144, 200, 264});
@@ -131,7 +131,8 @@ void run_case(double tolerance) {
   emulator.timing = sru::warp::Timing(below(sru::warp::kTimings));
   emulator.order = sru::warp::Order(below(sru::warp::kOrders));
   emulator.processors = pick({0, 1, 132});
-  const char* kernel = (const char*[]){"", "pair", "single", "wide", "small"}[below(5)];
+  const char* kernels[] = {"", "pair", "pair", "single", "wide", "small"};
+  const char* kernel = kernels[below(6)];
   setenv("FAIRSEQ_SRU_KERNEL", kernel, true);
   const double scale = s.has_x() ? 1.5 : 1;
   char text[200];
