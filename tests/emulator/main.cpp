@@ -2,7 +2,8 @@
 //
 //   emulator CASES SEED [FAULT]     FAULT: a number of emulator.h's enum
 //
-// Prints wrong values, then how many cases, wrong values and kinds of kernels there were.
+// Ends with the first case that has wrong values, which it prints, and how many cases, wrong values
+// and kinds of kernels there were.
 #include <stdlib.h>
 
 #include <algorithm>
@@ -252,7 +253,7 @@ int main(int count, char** arguments) {
   const int wanted = count > 1 ? atoi(arguments[1]) : 100;
   generator.seed(count > 2 ? atoi(arguments[2]) : 1);
   sru::warp::emulator.fault = sru::warp::Fault(count > 3 ? atoi(arguments[3]) : 0);
-  for (int i = 0; i < wanted; ++i) {
+  for (int i = 0; i < wanted && wrong == 0; ++i) {
     switch (below(6)) {
       case 0:
         run_case<double>(1e-10);
