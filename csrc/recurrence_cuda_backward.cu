@@ -121,9 +121,8 @@ class BackwardLane {
   struct Group {
     const char* rows;  // in the ring, for as long as the next group is not fetched
     Held<T, V> row[kAhead ? kGroup : 1][5];
-    S f[kGroup][V],
-        r[kGroup][V];    // the small kernel has no registers for them: it computes them again
-    S c[kGroup + 1][V];  // before and after each step
+    S f[kGroup][V], r[kGroup][V];  // not of the small kernel, which computes them again
+    S c[kGroup + 1][V];            // before and after each step
     uint32_t padded;
   };
 
