@@ -93,13 +93,13 @@ struct Channels {
     }
   }
 
-  // Which steps of a group are padding, a bit each, for a walk through all groups that starts with
-  // this one or has had the one before.
-  template <bool Backward>
+  // Which steps of a group are padding, a bit each, for a walk through every group, or every other,
+  // that starts with this one or has had the one before.
+  template <bool Backward, int Every = 1>
   SRU_INLINE uint32_t padding(const Inputs<T>& in, int group, bool start) {
     constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together
     const int at = group & (kBlock - 1);
-    if (start || at == (Backward ? kBlock - 1 : 0)) {
+    if (start || (Backward ? at >= kBlock - Every : at < Every)) {
       const int first = group / kBlock * 32;
       look_for_padding(in, first, Backward ? first - 32 : first + 32, start);
     }

@@ -47,6 +47,7 @@ KERNELS = {
     ("forward", "single"): (1, 4, "ForwardLaneI13__nv_bfloat16Li1ELi16ELb0ELb0E"),
     ("forward", "wide"): (2, 8, "ForwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb0E"),
     ("forward", "small"): (2, 8, "ForwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb1E"),
+    ("backward", "pair"): (1, 4, "BackwardPairI13__nv_bfloat16Lb0E"),
     ("backward", "single"): (1, 4, "BackwardLaneI13__nv_bfloat16Li1ELi16ELb0ELb0E"),
     ("backward", "wide"): (2, 8, "BackwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb0E"),
     ("backward", "small"): (2, 12, "BackwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb1E"),
@@ -98,7 +99,7 @@ def main() -> None:
     pipes = PIPES * options.processors
     for length, batch, size, *floors in SHAPES:
         for kind, floor in zip(BYTES, floors):
-            name = chosen(kind, batch, size, pipes)
+            name = chosen(batch, size, pipes)
             kernel, (v, mufus, _) = kernels[kind, name], KERNELS[kind, name]
             blocks = batch * -(-size // (32 * v))
             warps = -(-blocks * kernel.warps // pipes)  # on the busiest scheduler
@@ -118,10 +119,10 @@ def main() -> None:
             }))
 
 
-def chosen(kind: str, batch: int, size: int, pipes: int) -> str:
+def chosen(batch: int, size: int, pipes: int) -> str:
     """As chosen_kernel of csrc/recurrence_cuda.cuh."""
     if batch * -(-size // 32) <= pipes:
-        return "pair" if (kind, "pair") in KERNELS else "single"
+        return "pair"
     return "wide" if batch * -(-size // 64) <= 2 * pipes else "small"
 
 
@@ -141,11 +142,14 @@ def compiled(kind: str, arch: str) -> tuple[str, str]:
 def read(kind: str, name: str, report: str, listing: str) -> Kernel:
     """Of the bfloat16 kernels without padding."""
     _, mufus, pattern = KERNELS[kind, name]
-    warps = 2 if name == "pair" else 1  # which share them
+    warps = 2 if name == "pair" else 1
+    loops = warps if kind == "forward" else 1  # a pair shares the work of each step, or the groups
     symbol = re.search(rf"_ZN3sru4warp6kernelI\w*{pattern}\w+", report)[0]
     usage = report[report.index(symbol):]
-    steps = loops_over_time(listing, symbol, mufus * GROUP // warps)
-    assert len(steps) == warps, f"{symbol}: {len(steps)} loops over time"
+    steps = loops_over_time(listing, symbol, mufus * GROUP // loops)
+    assert len(steps) == loops, f"{symbol}: {len(steps)} loops over time"
+    if loops < warps:
+        steps = between_barriers(*steps)
     return Kernel(
         warps=warps,
         registers=int(re.search(r"Used (\d+) registers", usage)[1]),
@@ -179,6 +183,12 @@ def loops_over_time(listing: str, name: str, mufus: int) -> list[list[Instructio
             if sum(i.name == "MUFU" for i in turn) == mufus:
                 turns[start] = min(turns.get(start, turn), turn, key=len)
     return list(turns.values())
+
+
+def between_barriers(turn: list[Instruction]) -> list[list[Instruction]]:
+    """A turn with two barriers in two parts, which two warps do at the same time."""
+    first, second = (i + 1 for i, instruction in enumerate(turn) if instruction.name == "BAR")
+    return [turn[first:second], turn[second:] + turn[:first]]
 
 
 def section(listing: str, name: str) -> Iterator[str]:
