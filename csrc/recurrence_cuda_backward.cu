@@ -280,11 +280,11 @@ struct BackwardPair {
     const auto prepare = [&](int i) {
       await_group<Lane::kGroups>();
       lane.read(i / 2 % Lane::kGroups);
-      fetch(i + 2 * (Lane::kGroups - 1));
       lane.prepare(groups - 1 - i, i < 2);
       lane.take();
     };
     const auto complete = [&](int i, int steps, auto all) {
+      fetch(i + 2 * (Lane::kGroups - 1));
       lane.receive(grad_c);
       lane.template complete<decltype(all)::value>(steps);
       lane.send(grad_c);

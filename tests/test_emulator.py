@@ -18,9 +18,9 @@ TOOLKITS = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")), Path("/usr/loc
 HEADERS = next((path / "include" for path in TOOLKITS
                 if (path / "include" / "cuda_bf16.h").exists()), None)
 # float64; float32 in chunks of 16 bytes, small too, and of 4; both 16-bit types in pairs, small
-# too, and single in chunks of 16, 4 and 2; forward and backward. Two warps a tile, of three types,
-# forward. With and without padding
-KINDS = ((1 + 3 + 2 * 5) * 2 + 3) * 2
+# too, and single in chunks of 16, 4 and 2; three types by two warps; forward and backward, with and
+# without padding
+KINDS = (1 + 3 + 2 * 5 + 3) * 2 * 2
 FAULTS = {"no barrier": 1, "waits for one group too few": 2, "commits nothing": 3,
           "only its own vote": 4, "no barrier between warps": 5}
 MUTANTS = {
@@ -37,6 +37,8 @@ MUTANTS = {
     "the pair's outputs are made of the next group's states": (
         "forward_pair.cuh", "const S(&states)[kGroup + 1][kLanes] = states_[i % 2];",
         "const S(&states)[kGroup + 1][kLanes] = states_[(i + 1) % 2];"),
+    "sums of one warp of the pair only": (
+        "recurrence_cuda_backward.cu", "lane.receive_sums(sums);", ""),
     "alignment of addresses ignored": ("recurrence_cuda.cuh", " && address % bytes == 0", ""),
     "state copied at every step": ("recurrence_cuda_backward.cu", "copy.others = 0;", ""),
     "highway rows not cleared": (

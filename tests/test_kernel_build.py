@@ -86,8 +86,8 @@ def test_cuda_kernels_compile_without_spills(kernel, arch, tmp_path):
     report = run_nvcc(source, tmp_path / "kernel.o", *flags)
     spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes", report)
     # float64; float32 in chunks of 16, small too, and of 4; both 16-bit types in pairs, small too,
-    # and single ones in chunks of 16, 4 and 2; by two warps; padded or not
-    assert len(spills) == (1 + 3 + 2 * 5 + (3 if kernel == "forward" else 0)) * 2
+    # and single ones in chunks of 16, 4 and 2; three types by two warps; padded or not
+    assert len(spills) == (1 + 3 + 2 * 5 + 3) * 2
     assert all(spill == ("0", "0", "0") for spill in spills), report
 
 
