@@ -1,10 +1,10 @@
 // What the forward and the backward CUDA kernels share. A block owns a tile: 32 V adjacent channels
 // of one direction of one batch element, V per lane. It is one warp, or two, and walks through time
 // alone, kGroup steps at once. A ring of kGroups groups in shared memory is filled ahead of it by
-// asynchronous copies: the rows of a step (u0, u1, u2, highway, ...) are cut into chunks of 16 bytes
-// and dealt out to the lanes, so that one instruction copies a whole step. A lane computes the
-// states of a group, one long chain, while it completes the group before: the compiler fills the
-// gaps of one with the other.
+// asynchronous copies: the rows of a step (u0, u1, u2, highway, ...) are cut into chunks of 16
+// bytes and dealt out to the lanes, so that one instruction copies a whole step. A lane computes
+// the states of a group, one long chain, while it completes the group before: the compiler fills
+// the gaps of one with the other.
 //
 // The forward pass keeps the state before each group; from it the backward pass recomputes the
 // states within, whose gates it needs anyway.
