@@ -4,7 +4,7 @@ Prints a JSON line per shape, backend and pass: microseconds of a call (median o
 the floor's share in it: the time that the machine's own copy takes for the bytes that must move, in
 bfloat16 with a highway input and without padding. On a GPU one CUDA graph holds all the calls, each
 with tensors of its own: neither launches nor caches count, and none has to write back what another
-left there. The extension's kernels also with one channel a lane and with two.
+left there. Of the extension every kernel in turn, beside the one that it chooses.
 
     python benchmarks/recurrence_kernels.py --rounds 10
 """
@@ -27,7 +27,8 @@ CALLS = {"cpu": 1, "cuda": 16}  # in a row
 # Bytes a channel and step: u and x in, h out; u, x and grad_h in, grad_u and grad_x out. A state is
 # kept every 16 steps: no design needs more.
 FLOOR = {"forward": 10.25, "backward": 18.25}
-CHANNELS = "FAIRSEQ_SRU_CHANNELS"  # a lane; csrc/recurrence_cuda.cuh reads it
+KERNEL = "FAIRSEQ_SRU_KERNEL"  # csrc/recurrence_cuda.cuh reads it
+KERNELS = ("pair", "single", "wide", "small")
 
 
 def main() -> None:
@@ -38,10 +39,10 @@ def main() -> None:
     shapes = [tuple(map(int, shape.split(","))) for shape in options.shapes or ()]
     rate = None if options.once else copy_rate(options)
     for shape in shapes or SHAPES[options.device]:
-        for backend, operators, channels in backends(options):
-            os.environ.pop(CHANNELS, None)
-            if channels:
-                os.environ[CHANNELS] = channels
+        for backend, operators, wanted in backends(options):
+            os.environ.pop(KERNEL, None)
+            if wanted:
+                os.environ[KERNEL] = wanted
             sets = 1 if options.once else CALLS[options.device]
             for kind, call in calls(operators, *shape, options.device, sets).items():
                 if options.once:
@@ -56,12 +57,12 @@ def main() -> None:
 
 
 def backends(options: argparse.Namespace) -> list[tuple[str, Any, str]]:
-    """Name, operators, channels a lane."""
+    """Name, operators, the kernel that is asked for."""
     result = []
     if has_kernel("recurrence", options.device.upper()):
         result.append(("extension", torch.ops.fairseq_sru, ""))
         if options.device == "cuda" and not options.once:
-            result += [(f"extension, {n} a lane", torch.ops.fairseq_sru, n) for n in "12"]
+            result += [(f"extension, {name}", torch.ops.fairseq_sru, name) for name in KERNELS]
     if options.device == "cuda" and HAS_TRITON:
         result.append(("triton", torch.ops.fairseq_sru_triton, ""))
     return result

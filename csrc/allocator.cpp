@@ -118,8 +118,8 @@ void Keeper::release(void* data) {
 void keep_freed_memory() {
   c10::SetCPUAllocator(&keeper(), 1);
   // A process that is forked, as those that load data, has no thread that would unlock it.
-  static const int forks = pthread_atfork(
-      [] { keeper().lock(); }, [] { keeper().unlock(); }, [] { keeper().unlock(); });
+  static const int forks =
+      pthread_atfork([] { keeper().lock(); }, [] { keeper().unlock(); }, [] { keeper().unlock(); });
   TORCH_CHECK(forks == 0, "not enough memory");
 #ifdef __GLIBC__
   // Others' large blocks, as oneDNN's, stay out of the heap: glibc would not use an aligned block

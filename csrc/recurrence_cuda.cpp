@@ -18,7 +18,7 @@ struct Cuda {
   static void dispatch(const Tensor& u, const F& launch) {
     constexpr int64_t limit = int64_t(1) << 31;
     TORCH_CHECK_VALUE(
-        u.size(0) < limit - 64 && u.size(1) * (u.size(3) / 32 + 1) < limit,
+        u.size(0) < limit - 64 && u.size(1) * (u.size(3) / 32 + 2) < limit,
         "recurrence: u of shape ", u.sizes(), " is more than a CUDA kernel takes; split the batch");
     const c10::cuda::CUDAGuard guard(u.device());
     const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();

@@ -1,16 +1,17 @@
-// What the forward and the backward CUDA kernel share. A block is one warp and owns a tile: 32 V
-// adjacent channels of one batch element, V per lane. It walks through time alone, kGroup steps at
-// once. A ring of kGroups groups in shared memory is filled ahead of it by asynchronous copies: the
-// rows of a step (u0, u1, u2, highway, ...) are cut into chunks of 16 bytes and dealt out to the
-// lanes, so that one instruction copies a whole step. A lane computes the states of a group, one
-// long chain, while it completes the group before: the compiler fills the gaps of one with the
-// other.
+// What the forward and the backward CUDA kernels share. A block owns a tile: 32 V adjacent channels
+// of one direction of one batch element, V per lane. It is one warp, or two, and walks through time
+// alone, kGroup steps at once. A ring of kGroups groups in shared memory is filled ahead of it by
+// asynchronous copies: the rows of a step (u0, u1, u2, highway, ...) are cut into chunks of 16
+// bytes and dealt out to the lanes, so that one instruction copies a whole step. A lane computes
+// the states of a group, one long chain, while it completes the group before: the compiler fills
+// the gaps of one with the other.
 //
 // The forward pass keeps the state before each group; from it the backward pass recomputes the
 // states within, whose gates it needs anyway.
 #pragma once
 
 #include <cstdlib>
+#include <cstring>
 #include <type_traits>
 
 #include "held.cuh"
@@ -19,14 +20,20 @@
 
 namespace sru {
 
-// Tiles of a batch element, and of all.
+// Channels of a direction.
+template <typename T>
+SRU_INLINE int64_t side(const Inputs<T>& in) {
+  return in.bidirectional ? in.width / 2 : in.width;
+}
+
+// Tiles of a direction of a batch element, and of all.
 template <typename T, int V>
-SRU_INLINE int64_t row_tiles(const Inputs<T>& in) {
-  return (in.width + kLanes * V - 1) / (kLanes * V);
+SRU_INLINE int64_t side_tiles(const Inputs<T>& in) {
+  return (side(in) + kLanes * V - 1) / (kLanes * V);
 }
 template <typename T, int V>
 unsigned tiles(const Inputs<T>& in) {
-  return static_cast<unsigned>(in.batch * row_tiles<T, V>(in));
+  return static_cast<unsigned>(in.batch * (in.bidirectional ? 2 : 1) * side_tiles<T, V>(in));
 }
 
 // The V channels of a lane, and their parameters. A lane past the last channel computes what the
@@ -34,19 +41,25 @@ unsigned tiles(const Inputs<T>& in) {
 template <typename T, int V>
 struct Channels {
   using S = State<T>;
-  int lane, row_lane;        // of the warp; whose channels in the rows of the ring
-  bool owner;                // whether the channels are this lane's
-  int64_t b, tile, channel;  // tile: its first channel
+  int lane, row_lane;    // of the warp; whose channels in the rows of the ring
+  bool owner;            // whether the channels are this lane's
+  int64_t b, tile, end;  // of the tile: its first channel, the last of its direction + 1
+  int64_t channel;
+  Course course;
   Gates<S> gates[V];
   S mask[V], scale;
   uint32_t padded = 0;  // which of 32 steps are padding, a bit each
-  bool ahead[2] = {};   // whether this lane's of the next 32 is: forwards, and reversed
+  bool ahead = false;   // whether this lane's of the next 32 is
 
   SRU_INLINE Channels(const Inputs<T>& in, int64_t index, int lane) : lane(lane) {
-    b = index / row_tiles<T, V>(in);
-    tile = index % row_tiles<T, V>(in) * kLanes * V;
-    owner = tile + lane * V < in.width;
-    channel = owner ? tile + lane * V : in.width - V;
+    const int64_t tiles = side_tiles<T, V>(in), sides = in.bidirectional ? 2 : 1;
+    const int64_t in_batch = index % (sides * tiles), direction = in_batch / tiles;
+    b = index / (sides * tiles);
+    end = (direction + 1) * side(in);
+    tile = direction * side(in) + in_batch % tiles * kLanes * V;
+    owner = tile + lane * V < end;
+    channel = owner ? tile + lane * V : end - V;
+    course = Course(in, tile);
     row_lane = static_cast<int>(channel - tile) / V;
     scale = in.scale;
     for (int i = 0; i < V; ++i) {
@@ -80,28 +93,29 @@ struct Channels {
     }
   }
 
-  // Sets `padded` of the 32 steps from `first` on; those from `next` on come after them. Both
-  // directions may meet in a tile, and the lanes ask together for either.
+  // Which steps of a group are padding, a bit each, for a walk through every group, or every other,
+  // that starts with this one or has had the one before.
+  template <bool Backward, int Every = 1>
+  SRU_INLINE uint32_t padding(const Inputs<T>& in, int group, bool start) {
+    constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together
+    const int at = group & (kBlock - 1);
+    if (start || (Backward ? at >= kBlock - Every : at < Every)) {
+      const int first = group / kBlock * 32;
+      look_for_padding(in, first, Backward ? first - 32 : first + 32, start);
+    }
+    return padded >> at * kGroup;
+  }
+
+  // Sets `padded` of the 32 steps from `first` on; those from `next` on come after them.
   SRU_INLINE void look_for_padding(const Inputs<T>& in, int64_t first, int64_t next, bool start) {
     if (start) {
-      ask_for_padding(in, first);
+      ahead = is_padded(in, first + lane);
     }
-    padded = warp::ballot(ahead[0]);
-    if (in.bidirectional) {
-      const uint32_t reversed = warp::ballot(ahead[1]);
-      padded = in.reverse(channel) ? reversed : padded;
-    }
-    ask_for_padding(in, next);
+    padded = warp::ballot(ahead);
+    ahead = is_padded(in, next + lane);
   }
 
-  SRU_INLINE void ask_for_padding(const Inputs<T>& in, int64_t first) {
-    ahead[0] = is_padded(in, Course(in, 0), first + lane);
-    if (in.bidirectional) {
-      ahead[1] = is_padded(in, Course(in, in.width - 1), first + lane);
-    }
-  }
-
-  SRU_INLINE bool is_padded(const Inputs<T>& in, const Course& course, int64_t step) const {
+  SRU_INLINE bool is_padded(const Inputs<T>& in, int64_t step) const {
     return 0 <= step && step < in.length && in.pad[(course.t + course.sign * step) * in.batch + b];
   }
 };
@@ -126,14 +140,7 @@ SRU_INLINE void walk(Lane& lane, int length) {
     await_group<kGroups>();
     lane.read(i % kGroups);
   };
-  constexpr int kBlock = 32 / kGroup;  // groups whose padding is looked up together
-  const auto prepare = [&](int i) {
-    const int group = group_at(i);
-    if (i == 0 || (group & (kBlock - 1)) == (Lane::kBackward ? kBlock - 1 : 0)) {
-      lane.look_for_padding(group / kBlock * 32, i == 0);
-    }
-    lane.prepare((group & (kBlock - 1)) * kGroup);
-  };
+  const auto prepare = [&](int i) { lane.prepare(group_at(i), i == 0); };
   const auto advance = [&](int i, int steps, auto all) {
     if constexpr (Lane::kAhead) {
       lane.take();
@@ -190,19 +197,40 @@ inline int64_t schedulers() {
   return 4 * warp::processors();
 }
 
-// Channels a lane that benchmarks ask for by the environment; 0: none.
-inline int wanted_channels() {
-  const char* wanted = std::getenv("FAIRSEQ_SRU_CHANNELS");
-  return wanted ? std::atoi(wanted) : 0;
-}
+// Kernels for rows that can be copied in chunks of 16 bytes.
+enum class Kernel {
+  kPair,    // two warps a tile of a channel a lane: the chain of states binds
+  kSingle,  // a warp a tile of a channel a lane
+  kWide,    // a lane has two channels of 16 bits: rows of 128 bytes
+  kSmall,   // the same with little memory, for tiles that would not all fit at once
+};
 
-template <int N>
-using Number = std::integral_constant<int, N>;
+// Channels a lane of the wide kernels.
+template <typename T>
+constexpr int kWidest = sizeof(T) == 2 ? 2 : 1;
+
+// By how many tiles there are, or as benchmarks ask for it: FAIRSEQ_SRU_KERNEL=pair, single, wide
+// or small.
+template <typename T>
+Kernel chosen_kernel(const Inputs<T>& in) {
+  constexpr const char* names[] = {"pair", "single", "wide", "small"};
+  if (const char* wanted = std::getenv("FAIRSEQ_SRU_KERNEL")) {
+    for (int i = 0; i < 4; ++i) {
+      if (std::strcmp(wanted, names[i]) == 0) {
+        return static_cast<Kernel>(i);
+      }
+    }
+  }
+  if (tiles<T, 1>(in) <= schedulers()) {
+    return Kernel::kPair;
+  }
+  return tiles<T, kWidest<T>>(in) <= 2 * schedulers() ? Kernel::kWide : Kernel::kSmall;
+}
 
 // The program of a kernel's lanes.
 template <typename Lane>
 struct Walk {
-  static constexpr int kShared = Lane::kRing;
+  static constexpr int kThreads = kLanes, kBlocks = Lane::kBlocks, kShared = Lane::kShared;
 
   template <typename Arguments>
   static SRU_INLINE void run(const Arguments& args, unsigned block, int index, char* shared) {
@@ -212,26 +240,36 @@ struct Walk {
   }
 };
 
-// Starts the kernel of a Lane<T, V, bytes of a chunk, whether there is padding>: pairs of 16-bit
-// channels unless even single ones leave every warp a scheduler to itself.
-template <template <typename, int, int, bool> class Lane, typename T, typename Arguments>
+template <int N>
+using Number = std::integral_constant<int, N>;
+
+// Starts the kernel of one warp a tile: a Lane<T, V, bytes of a chunk, whether there is padding,
+// whether it is the small one>.
+template <template <typename, int, int, bool, bool> class Lane, typename T, typename Arguments>
 cudaError_t launch(const Arguments& args, int chunk, cudaStream_t stream) {
-  const auto start = [&](auto v, auto bytes) {
-    const unsigned warps = tiles<T, v()>(args);
-    return args.pad ? warp::launch<Walk<Lane<T, v(), bytes(), true>>>(args, warps, stream)
-                    : warp::launch<Walk<Lane<T, v(), bytes(), false>>>(args, warps, stream);
+  const auto start = [&](auto v, auto bytes, auto small) {
+    const unsigned blocks = tiles<T, v()>(args);
+    return args.pad
+               ? warp::launch<Walk<Lane<T, v(), bytes(), true, small()>>>(args, blocks, stream)
+               : warp::launch<Walk<Lane<T, v(), bytes(), false, small()>>>(args, blocks, stream);
   };
-  if constexpr (sizeof(T) == 2) {
-    if (chunk == 16) {
-      const int wanted = wanted_channels();
-      const bool single = wanted ? wanted == 1 : tiles<T, 1>(args) <= schedulers();
-      return single ? start(Number<1>(), Number<16>()) : start(Number<2>(), Number<16>());
-    }
-    return chunk == 4 ? start(Number<1>(), Number<4>()) : start(Number<1>(), Number<2>());
-  } else if constexpr (sizeof(T) == 4) {
-    return chunk == 16 ? start(Number<1>(), Number<16>()) : start(Number<1>(), Number<4>());
+  if constexpr (sizeof(T) == 8) {
+    return start(Number<1>(), Number<8>(), std::false_type());
   } else {
-    return start(Number<1>(), Number<8>());
+    if (chunk == 16) {
+      const Kernel kernel = chosen_kernel(args);
+      if (kernel == Kernel::kSmall) {
+        return start(Number<kWidest<T>>(), Number<16>(), std::true_type());
+      }
+      return kernel == Kernel::kWide ? start(Number<kWidest<T>>(), Number<16>(), std::false_type())
+                                     : start(Number<1>(), Number<16>(), std::false_type());
+    }
+    if constexpr (sizeof(T) == 2) {
+      if (chunk == 2) {
+        return start(Number<1>(), Number<2>(), std::false_type());
+      }
+    }
+    return start(Number<1>(), Number<4>(), std::false_type());
   }
 }
 

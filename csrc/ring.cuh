@@ -69,8 +69,9 @@ SRU_INLINE void copy_group(Copy (&copies)[N], int first, char* group, int step_b
 
 // Where the time of a channel starts and where it goes.
 struct Course {
-  int64_t t, sign;
+  int64_t t = 0, sign = 1;
 
+  Course() = default;
   template <typename T>
   SRU_INLINE Course(const Inputs<T>& in, int64_t channel)
       : t(in.time(channel, 0)), sign(in.reverse(channel) ? -1 : 1) {}
@@ -88,8 +89,8 @@ SRU_INLINE Copy row_copy(const Inputs<T>& in, const void* row, int64_t stride, i
 
 // The copy of a chunk of u or the highway input, from `channel` on.
 template <bool Backward, typename T>
-SRU_INLINE Copy input_copy(const Inputs<T>& in, int64_t b, int64_t channel, int row, int to) {
-  const Course course(in, channel);
+SRU_INLINE Copy
+input_copy(const Inputs<T>& in, const Course& course, int64_t b, int64_t channel, int row, int to) {
   const int64_t stride = course.sign * in.batch * in.width * int64_t(sizeof(T));
   if (row < in.blocks) {
     const T* from = in.u + in.u_at(course.t, b, channel) + row * in.width;

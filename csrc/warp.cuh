@@ -54,6 +54,13 @@ SRU_INLINE void sync() {
 #endif
 }
 
+// Of all the block's warps.
+SRU_INLINE void sync_block() {
+#ifdef __CUDA_ARCH__
+  __syncthreads();
+#endif
+}
+
 // Bit i: the value of lane i.
 SRU_INLINE uint32_t ballot(bool value) {
 #ifdef __CUDA_ARCH__
@@ -94,12 +101,14 @@ SRU_INLINE float reciprocal(float x) {
 }
 
 template <typename Program, typename Arguments>
-__global__ void __launch_bounds__(32) kernel(const __grid_constant__ Arguments args) {
+__global__ void __launch_bounds__(Program::kThreads, Program::kBlocks)
+    kernel(const __grid_constant__ Arguments args) {
   __shared__ alignas(16) char shared[Program::kShared];
   Program::run(args, blockIdx.x, threadIdx.x, shared);
 }
 
-// Starts blocks of one warp, whose lanes do Program::run(args, block, lane, shared memory).
+// Starts blocks of Program::kThreads lanes, which do Program::run(args, block, index, shared
+// memory). At least Program::kBlocks of them fit on a multiprocessor at once.
 template <typename Program, typename Arguments>
 cudaError_t launch(const Arguments& args, unsigned blocks, cudaStream_t stream) {
   const auto chosen = kernel<Program, Arguments>;
@@ -110,7 +119,7 @@ cudaError_t launch(const Arguments& args, unsigned blocks, cudaStream_t stream) 
     return carved;
   }
   // clang-format off
-  chosen<<<blocks, 32, 0, stream>>>(args);
+  chosen<<<blocks, Program::kThreads, 0, stream>>>(args);
   // clang-format on
   return cudaGetLastError();
 }

@@ -17,20 +17,33 @@ EMULATOR = ROOT / "tests" / "emulator"
 TOOLKITS = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")), Path("/usr/local/cuda")]
 HEADERS = next((path / "include" for path in TOOLKITS
                 if (path / "include" / "cuda_bf16.h").exists()), None)
-# float64; float32 in chunks of 16 and 4 bytes; both 16-bit types in pairs, and single in chunks of
-# 16, 4 and 2; forward and backward, with and without padding
-KINDS = (1 + 2 + 2 * 4) * 2 * 2
+# float64; float32 in chunks of 16 bytes, small too, and of 4; both 16-bit types in pairs, small
+# too, and single in chunks of 16, 4 and 2; three types by two warps; forward and backward, with and
+# without padding
+KINDS = (1 + 3 + 2 * 5 + 3) * 2 * 2
 FAULTS = {"no barrier": 1, "waits for one group too few": 2, "commits nothing": 3,
-          "only its own vote": 4}
+          "only its own vote": 4, "no barrier between warps": 5}
 MUTANTS = {
     "copies into the slot being read": (
         "recurrence_cuda.cuh", "lane.take();\n      fetch(i + kGroups - 1);",
         "lane.take();\n      fetch(i + kGroups);"),
+    "the small kernel copies before it has read": (
+        "recurrence_cuda.cuh", "read(i);\n      fetch(i + kGroups - 1);",
+        "fetch(i + kGroups - 1);\n      read(i);"),
+    "the pair copies into the slot of which outputs are made": (
+        "forward_pair.cuh", "kAhead = Ring::kGroups - 2", "kAhead = Ring::kGroups - 1"),
+    "the pair waits for one group too few": (
+        "forward_pair.cuh", "wait_for_copies<kAhead - 2>", "wait_for_copies<kAhead - 1>"),
+    "the pair's outputs are made of the next group's states": (
+        "forward_pair.cuh", "const S(&states)[kGroup + 1][kLanes] = states_[i % 2];",
+        "const S(&states)[kGroup + 1][kLanes] = states_[(i + 1) % 2];"),
+    "sums of one warp of the pair only": (
+        "recurrence_cuda_backward.cu", "lane.receive_sums(sums);", ""),
     "alignment of addresses ignored": ("recurrence_cuda.cuh", " && address % bytes == 0", ""),
     "state copied at every step": ("recurrence_cuda_backward.cu", "copy.others = 0;", ""),
     "highway rows not cleared": (
-        "recurrence_cuda_forward.cu",
-        "channels_.clear_highway(a, ring, kStep, 3 * kRow, kGroups * kGroup);", ""),
+        "forward_lane.cuh",
+        "channels.clear_highway(a, ring, kStep, 3 * kRow, kGroups * kGroup);", ""),
 }
 
 pytestmark = [
@@ -89,7 +102,7 @@ def test_a_fault_of_the_kernels_is_found(mutant, tmp_path):
     source = (kernels / name).read_text()
     assert source.count(right) == 1
     (kernels / name).write_text(source.replace(right, planted))
-    result = emulate(build(tmp_path, "-O0", kernels=kernels), 40)
+    result = emulate(build(tmp_path, "-O0", kernels=kernels), 200)
     assert result.returncode == -signal.SIGSEGV or (
         result.returncode == 1 and " is " in result.stdout
         or result.returncode == 2 and "emulator: " in result.stderr

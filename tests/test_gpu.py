@@ -101,12 +101,21 @@ def test_error_is_at_most_twice_pytorchs(option, dtype):
     (7, 1, 512), (8, 1, 512), (9, 1, 512),  # around a group of steps,
     (31, 1, 512), (32, 1, 512), (33, 1, 512),  # a ring of wide rows,
     (63, 1, 512), (64, 1, 512), (65, 1, 512),  # and one of narrow ones
-    (70, 3, 48), (70, 3, 2064),  # warps with lanes to spare, in which directions meet
+    (70, 3, 48), (70, 3, 2064),  # warps with lanes to spare
     (1, 128, 4096),  # 524,288 columns, one step
     (24, 128, 4096),
     (3000, 2, 66),  # long
 ], ids=str)
 def test_shapes(shape, dtype):
+    assert_as_good_as_the_loop(gentle_inputs(*shape, dtype=dtype, **EVERYTHING))
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("kernel", ["pair", "single", "wide", "small"])
+@pytest.mark.parametrize("shape", [(40, 3, 208), (127, 1, 64), (128, 1, 64), (200, 2, 64)], ids=str)
+def test_kernels(shape, kernel, dtype, monkeypatch):
+    """Each by itself, whatever the number of tiles would choose, around the deepest ring."""
+    monkeypatch.setenv("FAIRSEQ_SRU_KERNEL", kernel)
     assert_as_good_as_the_loop(gentle_inputs(*shape, dtype=dtype, **EVERYTHING))
 
 

@@ -34,10 +34,39 @@ FIXED_US, WAVE_US = 3, 2
 EFFICIENCY = {1: 0.90, 2: 0.95}
 CONTENTION = 1.15  # of warps that share a scheduler
 SHARED_KIB = 228  # of a multiprocessor; a block takes 1 KiB more than its own
+REGISTERS = 16384  # of a scheduler
 # L, B, D, and the floors of forward and backward pass in microseconds: spec section 6
 SHAPES = [(512, 24, 2048, 60, 107), (1024, 4, 3072, 30, 53), (1024, 8, 4096, 80, 142),
           (32, 128, 1024, 10, 18)]
 BYTES = {"forward": 8 + 2 + 4 / GROUP, "backward": 10 + 4 / GROUP + 8}  # of bfloat16, a channel
+
+
+# Channels a lane; exponentials and reciprocals of a tile's step; part of the mangled name
+KERNELS = {
+    ("forward", "pair"): (1, 4, "ForwardPairI13__nv_bfloat16Lb0E"),
+    ("forward", "single"): (1, 4, "ForwardLaneI13__nv_bfloat16Li1ELi16ELb0ELb0E"),
+    ("forward", "wide"): (2, 8, "ForwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb0E"),
+    ("forward", "small"): (2, 8, "ForwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb1E"),
+    ("backward", "pair"): (1, 4, "BackwardPairI13__nv_bfloat16Lb0E"),
+    ("backward", "single"): (1, 4, "BackwardLaneI13__nv_bfloat16Li1ELi16ELb0ELb0E"),
+    ("backward", "wide"): (2, 8, "BackwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb0E"),
+    ("backward", "small"): (2, 12, "BackwardLaneI13__nv_bfloat16Li2ELi16ELb0ELb1E"),
+}
+
+
+class Kernel(NamedTuple):
+    """Of a tile: its warps; of a warp and step: instructions, and cycles if it is alone."""
+
+    warps: int
+    registers: int
+    shared_bytes: int
+    instructions: int
+    cycles: int
+
+    def resident(self) -> int:
+        """Blocks on a multiprocessor."""
+        warps = PIPES * (REGISTERS // (-(-self.registers // 8) * 8 * 32))
+        return min(SHARED_KIB * 1024 // (self.shared_bytes + 1024), warps // self.warps)
 
 
 class Instruction(NamedTuple):
@@ -62,38 +91,43 @@ def main() -> None:
     for tool in "nvcc", "nvdisasm":
         if shutil.which(tool) is None:
             parser.error(f"{tool} is not on the PATH; it comes with the CUDA toolkit")
+    code = {kind: compiled(kind, options.arch) for kind in BYTES}
     kernels = {}
-    for kind in BYTES:
-        for v in 1, 2:
-            kernel = compiled(kind, v, options.arch)
-            kernels[kind, v] = kernel
-            print(json.dumps({"kernel": kind, "channels_a_lane": v, **kernel}))
+    for kind, name in KERNELS:
+        kernels[kind, name] = kernel = read(kind, name, *code[kind])
+        print(json.dumps({"pass": kind, "kernel": name, **kernel._asdict()}))
     pipes = PIPES * options.processors
     for length, batch, size, *floors in SHAPES:
         for kind, floor in zip(BYTES, floors):
-            v = 1 if batch * -(-size // 32) <= pipes else 2
-            kernel = kernels[kind, v]
+            name = chosen(batch, size, pipes)
+            kernel, (v, mufus, _) = kernels[kind, name], KERNELS[kind, name]
             blocks = batch * -(-size // (32 * v))
-            warps = -(-blocks // pipes)  # on the busiest scheduler
+            warps = -(-blocks * kernel.warps // pipes)  # on the busiest scheduler
             cycles = length * max(
-                kernel["cycles"], CONTENTION * warps * kernel["instructions"],
-                warps * 4 * v * MUFU_EVERY)
+                kernel.cycles, CONTENTION * warps * kernel.instructions,
+                warps * mufus / kernel.warps * MUFU_EVERY)
             busy = cycles / options.gigahertz / 1e3
             rate = EFFICIENCY[v] * options.gigabytes_per_second
             moved = length * batch * size * BYTES[kind] / rate / 1e3
-            resident = SHARED_KIB * 1024 // (kernel["shared_bytes"] + 1024) * options.processors
-            waves = -(-blocks // resident)
+            waves = -(-blocks // (kernel.resident() * options.processors))
             total = FIXED_US + WAVE_US * (waves - 1) + max(busy, moved)
             print(json.dumps({
-                "kernel": kind, "length": length, "batch": batch, "size": size,
-                "channels_a_lane": v, "warps_a_scheduler": warps, "instructions_us": round(busy),
+                "pass": kind, "length": length, "batch": batch, "size": size, "kernel": name,
+                "warps_a_scheduler": warps, "waves": waves, "instructions_us": round(busy),
                 "bandwidth_us": round(moved), "total_us": round(total), "floor_us": floor,
                 "of_floor": round(floor / total, 2),
             }))
 
 
-def compiled(kind: str, v: int, arch: str) -> dict[str, float]:
-    """The bfloat16 kernel without padding, ``v`` channels a lane."""
+def chosen(batch: int, size: int, pipes: int) -> str:
+    """As chosen_kernel of csrc/recurrence_cuda.cuh."""
+    if batch * -(-size // 32) <= pipes:
+        return "pair"
+    return "wide" if batch * -(-size // 64) <= 2 * pipes else "small"
+
+
+def compiled(kind: str, arch: str) -> tuple[str, str]:
+    """The compiler's report of a pass, and the machine code."""
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / "kernel.cubin"
         report = subprocess.run(
@@ -102,19 +136,31 @@ def compiled(kind: str, v: int, arch: str) -> dict[str, float]:
             check=True, capture_output=True, text=True).stderr
         listing = subprocess.run(
             ["nvdisasm", "-hex", binary], check=True, capture_output=True, text=True).stdout
-    name = re.search(rf"_ZN3sru4warp6kernelI\w*I13__nv_bfloat16Li{v}ELi16ELb0E\w+", report)[0]
-    usage = report[report.index(name):]
-    step = loop_over_time(listing, name, 4 * v * GROUP)
-    return {
-        "registers": int(re.search(r"Used (\d+) registers", usage)[1]),
-        "shared_bytes": int(re.search(r"(\d+) bytes smem", usage)[1]),
-        "instructions": round(len(step) / GROUP),
-        "cycles": round(cycles(step) / GROUP),
-    }
+    return report, listing
 
 
-def loop_over_time(listing: str, name: str, mufus: int) -> list[Instruction]:
-    """The instructions of one turn of the loop that has ``mufus`` exponentials and reciprocals."""
+def read(kind: str, name: str, report: str, listing: str) -> Kernel:
+    """Of the bfloat16 kernels without padding."""
+    _, mufus, pattern = KERNELS[kind, name]
+    warps = 2 if name == "pair" else 1
+    loops = warps if kind == "forward" else 1  # a pair shares the work of each step, or the groups
+    symbol = re.search(rf"_ZN3sru4warp6kernelI\w*{pattern}\w+", report)[0]
+    usage = report[report.index(symbol):]
+    steps = loops_over_time(listing, symbol, mufus * GROUP // loops)
+    assert len(steps) == loops, f"{symbol}: {len(steps)} loops over time"
+    if loops < warps:
+        steps = between_barriers(*steps)
+    return Kernel(
+        warps=warps,
+        registers=int(re.search(r"Used (\d+) registers", usage)[1]),
+        shared_bytes=int(re.search(r"(\d+) bytes smem", usage)[1]),
+        instructions=round(sum(map(len, steps)) / warps / GROUP),
+        cycles=round(max(map(cycles, steps)) / GROUP),
+    )
+
+
+def loops_over_time(listing: str, name: str, mufus: int) -> list[list[Instruction]]:
+    """The instructions of one turn of each loop that has ``mufus`` exponentials and reciprocals."""
     labels: dict[str, int] = {}
     code: list[Instruction] = []
     for line in section(listing, name):
@@ -131,12 +177,18 @@ def loop_over_time(listing: str, name: str, mufus: int) -> list[Instruction]:
     for place, instruction in enumerate(code):
         if target := re.search(r"BRA.*`\((\.L_x_\d+)\)", instruction.text):
             jumps[place] = labels[target[1]]
-    turns = [
-        turn for end, start in jumps.items() if start < end
-        for turn in paths(code, jumps, start, end)
-        if sum(i.name == "MUFU" for i in turn) == mufus
-    ]
-    return min(turns, key=len)
+    turns: dict[int, list[Instruction]] = {}
+    for end, start in jumps.items():
+        for turn in paths(code, jumps, start, end) if start < end else ():
+            if sum(i.name == "MUFU" for i in turn) == mufus:
+                turns[start] = min(turns.get(start, turn), turn, key=len)
+    return list(turns.values())
+
+
+def between_barriers(turn: list[Instruction]) -> list[list[Instruction]]:
+    """A turn with two barriers in two parts, which two warps do at the same time."""
+    first, second = (i + 1 for i, instruction in enumerate(turn) if instruction.name == "BAR")
+    return [turn[first:second], turn[second:] + turn[:first]]
 
 
 def section(listing: str, name: str) -> Iterator[str]:

@@ -30,7 +30,7 @@ struct Pending {
 };
 
 using Group = std::vector<Pending>;
-std::vector<Group> groups[lanes::kCount];  // of each lane; the last one is not committed yet
+std::vector<Group> groups[lanes::kMost];  // of each lane; the last one is not committed yet
 std::unique_ptr<char[]> ring;
 int ring_bytes = 0;
 std::mt19937 generator(1);
@@ -100,12 +100,18 @@ void sync() {
   }
 }
 
+void sync_block() {
+  if (emulator.fault != kNoBlockSync) {
+    lanes::meet_block();
+  }
+}
+
 uint32_t ballot(bool value) {
   const uint32_t votes = lanes::vote(value);
   return emulator.fault == kOwnVote ? (value ? ~0u : 0u) : votes;
 }
 
-void run_blocks(unsigned blocks, int shared_bytes, const Block& body) {
+void run_blocks(unsigned blocks, int threads, int shared_bytes, const Block& body) {
   ring_bytes = shared_bytes;
   for (unsigned block = 0; block < blocks; ++block) {
     ring.reset(new char[shared_bytes]);
@@ -113,7 +119,7 @@ void run_blocks(unsigned blocks, int shared_bytes, const Block& body) {
     for (auto& of_lane : groups) {
       of_lane.assign(1, Group());
     }
-    lanes::run([&](int lane) { body(block, lane, ring.get()); }, let_some_arrive);
+    lanes::run(threads, [&](int lane) { body(block, lane, ring.get()); }, let_some_arrive);
   }
 }
 

@@ -1,4 +1,4 @@
-// Takes the place of csrc/warp.cuh: warps of a GPU on a CPU, one at a time.
+// Takes the place of csrc/warp.cuh: blocks of a GPU on a CPU, one at a time.
 //
 // Lanes meet at real barriers and run in any order between them. An asynchronous copy arrives at
 // any moment that the rules allow, from its issue to the wait for its group. Shared memory starts
@@ -19,10 +19,10 @@ namespace sru::warp {
 
 // When copies arrive. kPoisoned: late, and the destination is NaN from the issue on.
 enum Timing { kPoisoned, kLate, kEarly, kRandom, kTimings };
-// In which order lanes run up to the next barrier.
+// In which order lanes of a warp run up to the next barrier, and which of two warps runs ahead.
 enum Order { kUp, kDown, kShuffled, kOrders };
 // What a test makes go wrong, to see that it is noticed.
-enum Fault { kNoFault, kNoSync, kShortWait, kNoCommit, kOwnVote, kFaults };
+enum Fault { kNoFault, kNoSync, kShortWait, kNoCommit, kOwnVote, kNoBlockSync };
 
 struct Emulator {
   Timing timing = kPoisoned;
@@ -37,6 +37,7 @@ void copy(char* shared, const char* global, int bytes);
 void commit_copies();
 void wait(int pending);
 void sync();
+void sync_block();
 uint32_t ballot(bool value);
 
 template <int Bytes>
@@ -62,15 +63,16 @@ SRU_INLINE float reciprocal(float x) {
   return flush(1.0f / flush(x));
 }
 
-using Block = std::function<void(unsigned block, int lane, char* shared)>;
-void run_blocks(unsigned blocks, int shared_bytes, const Block& body);
+using Block = std::function<void(unsigned block, int index, char* shared)>;
+void run_blocks(unsigned blocks, int threads, int shared_bytes, const Block& body);
 
 template <typename Program, typename Arguments>
 cudaError_t launch(const Arguments& args, unsigned blocks, cudaStream_t) {
   emulator.programs.insert(typeid(Program));
-  run_blocks(blocks, Program::kShared, [&](unsigned block, int lane, char* shared) {
-    Program::run(args, block, lane, shared);
-  });
+  const auto body = [&](unsigned block, int index, char* shared) {
+    Program::run(args, block, index, shared);
+  };
+  run_blocks(blocks, Program::kThreads, Program::kShared, body);
   return cudaSuccess;
 }
 

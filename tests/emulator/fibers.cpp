@@ -1,4 +1,4 @@
-// Lanes as fibers: one runs until it reaches a barrier, then the next.
+// Lanes as fibers: one runs until it reaches a barrier, then the next of its warp.
 #include <ucontext.h>
 
 #include <algorithm>
@@ -17,7 +17,7 @@
 namespace sru::lanes {
 namespace {
 
-enum State { kRunning, kMeeting, kVoting, kEnded };
+enum State { kRunning, kMeeting, kVoting, kMeetingBlock, kEnded };
 
 struct Fiber {
   ucontext_t context;
@@ -27,13 +27,13 @@ struct Fiber {
   bool value = false;
 };
 
-Fiber fibers[kCount];
+Fiber fibers[kMost];
 ucontext_t scheduler;
 void* scheduler_fake_stack = nullptr;
 const void* scheduler_stack = nullptr;
 size_t scheduler_size = 0;
 int running = 0;
-uint32_t votes = 0;
+uint32_t votes[kMost / kWarp];
 const std::function<void(int)>* body_of_block = nullptr;
 std::mt19937 generator(2);
 
@@ -72,42 +72,91 @@ void live() {
 void go_on(int lane) {
   running = lane;
   Fiber& fiber = fibers[lane];
-  fiber.state = kRunning;
   leave_for(&scheduler_fake_stack, fiber.stack.data(), fiber.stack.size());
   swapcontext(&scheduler, &fiber.context);
   arrived_from(scheduler_fake_stack, nullptr, nullptr);
 }
 
+bool all_of(int first, int count, State state) {
+  return std::all_of(
+      fibers + first, fibers + first + count, [&](const Fiber& f) { return f.state == state; });
+}
+
+void release(int first, int count) {
+  for (int i = first; i < first + count; ++i) {
+    fibers[i].state = kRunning;
+  }
+}
+
+// Lets lanes go on that all wait for each other. Says whether any lane can.
+bool release_waiting(int count) {
+  bool running = false;
+  for (int first = 0; first < count; first += kWarp) {
+    const State state = fibers[first].state;
+    if (!all_of(first, kWarp, state)) {
+      stop("lanes wait at different barriers");
+    }
+    if (state == kVoting) {
+      votes[first / kWarp] = 0;
+      for (int i = 0; i < kWarp; ++i) {
+        votes[first / kWarp] |= uint32_t(fibers[first + i].value) << i;
+      }
+    }
+    if (state == kMeeting || state == kVoting) {
+      release(first, kWarp);
+    }
+    running |= fibers[first].state == kRunning;
+  }
+  if (running || all_of(0, count, kEnded)) {
+    return running;
+  }
+  if (!all_of(0, count, kMeetingBlock)) {
+    stop("a warp waits for one that has ended");
+  }
+  release(0, count);
+  return true;
+}
+
+// A warp whose turn it is: as in emulator.order, one of them runs as far ahead as it can.
+int next_warp(int count) {
+  int warps[kMost / kWarp], found = 0;
+  for (int first = 0; first < count; first += kWarp) {
+    if (fibers[first].state == kRunning) {
+      warps[found++] = first / kWarp;
+    }
+  }
+  return warp::emulator.order == warp::kUp     ? warps[0]
+         : warp::emulator.order == warp::kDown ? warps[found - 1]
+                                               : warps[generator() % found];
+}
+
 }  // namespace
 
-void run(const std::function<void(int)>& body, const std::function<void()>& between) {
+void run(int count, const std::function<void(int)>& body, const std::function<void()>& between) {
   body_of_block = &body;
-  int turn[kCount];
-  for (int i = 0; i < kCount; ++i) {
+  for (int i = 0; i < count; ++i) {
     Fiber& fiber = fibers[i];
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.data();
     fiber.context.uc_stack.ss_size = fiber.stack.size();
     fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, live, 0);
-    turn[i] = warp::emulator.order == warp::kDown ? kCount - 1 - i : i;
+    fiber.state = kRunning;
   }
-  do {
+  int turn[kWarp];
+  for (int i = 0; i < kWarp; ++i) {
+    turn[i] = warp::emulator.order == warp::kDown ? kWarp - 1 - i : i;
+  }
+  while (release_waiting(count)) {
     if (warp::emulator.order == warp::kShuffled) {
-      std::shuffle(turn, turn + kCount, generator);
+      std::shuffle(turn, turn + kWarp, generator);
     }
+    const int first = next_warp(count) * kWarp;
     for (const int lane : turn) {
       between();
-      go_on(lane);
+      go_on(first + lane);
     }
-    votes = 0;
-    for (int i = 0; i < kCount; ++i) {
-      if (fibers[i].state != fibers[0].state) {
-        stop("lanes wait at different barriers");
-      }
-      votes |= uint32_t(fibers[i].value) << i;
-    }
-  } while (fibers[0].state != kEnded);
+  }
 }
 
 int current() {
@@ -118,10 +167,14 @@ void meet() {
   wait_as(kMeeting);
 }
 
+void meet_block() {
+  wait_as(kMeetingBlock);
+}
+
 uint32_t vote(bool value) {
   fibers[running].value = value;
   wait_as(kVoting);
-  return votes;
+  return votes[running / kWarp];
 }
 
 void stop(const char* reason) {

@@ -3,6 +3,7 @@
 #include <barrier>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -12,14 +13,16 @@ namespace sru::lanes {
 namespace {
 
 thread_local int mine = 0;
-std::barrier<> barrier(kCount);
-std::atomic<uint32_t> votes;
+std::barrier<> warps[] = {std::barrier<>(kWarp), std::barrier<>(kWarp)};
+std::unique_ptr<std::barrier<>> block;
+std::atomic<uint32_t> votes[kMost / kWarp];
 
 }  // namespace
 
-void run(const std::function<void(int)>& body, const std::function<void()>&) {
+void run(int count, const std::function<void(int)>& body, const std::function<void()>&) {
+  block = std::make_unique<std::barrier<>>(count);
   std::vector<std::thread> threads;
-  for (int i = 0; i < kCount; ++i) {
+  for (int i = 0; i < count; ++i) {
     threads.emplace_back([&body, i] {
       mine = i;
       body(i);
@@ -35,16 +38,20 @@ int current() {
 }
 
 void meet() {
-  barrier.arrive_and_wait();
+  warps[mine / kWarp].arrive_and_wait();
+}
+
+void meet_block() {
+  block->arrive_and_wait();
 }
 
 uint32_t vote(bool value) {
   meet();
-  votes = 0;
+  votes[mine / kWarp] = 0;
   meet();
-  votes |= uint32_t(value) << mine;
+  votes[mine / kWarp] |= uint32_t(value) << mine % kWarp;
   meet();
-  return votes;
+  return votes[mine / kWarp];
 }
 
 void stop(const char* reason) {
