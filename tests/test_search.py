@@ -307,7 +307,8 @@ def test_nothing_to_do():
 
 @pytest.mark.parametrize("options", [
     dict(beam=0), dict(beam=24), dict(temperature=0.0), dict(min_len=30, max_len_b=10),
-    dict(no_repeat_ngram_size=1), dict(sampling=True, sampling_topp=1.5), dict(bos=25)])
+    dict(no_repeat_ngram_size=1), dict(sampling=True, sampling_topp=1.5), dict(bos=25),
+    dict(sampling_topk=4), dict(sampling_topp=0.5)])
 def test_impossible_options_are_refused(options):
     engine = Engine(read_model(strong_model()))
     with pytest.raises(ValueError, match="must be|search: "):
