@@ -1,6 +1,7 @@
 """`python tests/mutants`: each mistake of changes.py, in a copy of the tree, must fail the tests.
 
-Ends in an error if some mistake is not found. Arguments: parts of paths, to try only these.
+Ends in an error if some mistake is not found. Arguments: parts of paths or of what is changed, to
+try only these.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ TREE = ROOT / "build" / "mutants"  # stays, so that another run need not compile
 
 
 def main() -> None:
-    chosen = [m for m in MUTANTS if not sys.argv[1:] or any(p in m.path for p in sys.argv[1:])]
+    parts = sys.argv[1:] or [""]
+    chosen = [m for m in MUTANTS if any(part in m.path or part in m.old for part in parts)]
     copy_tree(TREE)
     build(TREE)
     tests = {name for mutant in chosen for name in mutant.tests.split()}
