@@ -299,6 +299,30 @@ def test_samples_have_the_models_distribution(options):
         assert abs(counts[token] - total * p) <= 5 * (total * p * (1 - p)) ** 0.5 + 1e-9
 
 
+def test_each_step_draws_anew():
+    """Pairs of tokens, too, have the model's distribution."""
+    model = strong_model(7)
+
+    def probabilities(*before):
+        scores = model(torch.tensor([[7, EOS]]), None, torch.tensor([[EOS, *before]]))[0][0, -1]
+        scores[1] = -math.inf
+        return scores.softmax(0).tolist()
+
+    expected = {}
+    for token, p in enumerate(probabilities()):
+        if token == EOS:
+            expected[(EOS,)] = p
+        else:
+            expected.update({(token, i): p * q for i, q in enumerate(probabilities(token))})
+    found = Engine(read_model(model)).translate(
+        [torch.tensor([7, EOS])] * 500,
+        GenerationOptions(beam=8, nbest=8, sampling=True, max_len_b=2, min_len=0))
+    counts = Counter(tuple(h.tokens[:2].tolist()) for hypotheses in found for h in hypotheses)
+    assert sum(counts.values()) == 4000 and counts.keys() <= expected.keys()
+    for pair, p in expected.items():
+        assert abs(counts[pair] - 4000 * p) <= 5 * (4000 * p) ** 0.5 + 3
+
+
 def test_seeds_decide_samples():
     engine = Engine(read_model(strong_model(8)))
     assert first_tokens(engine, 80, seed=3) == first_tokens(engine, 80, seed=3)
