@@ -60,13 +60,14 @@ triton: $(TOOLS)
 fuzz: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile fuzz -n 2
 
-# the tests of csrc with an extension that watches its memory and undefined behaviour
+# the tests of csrc with an extension that watches its memory and undefined behaviour, which lies
+# first on the path: `python -m pytest` would put the checkout's own before it
 sanitize: $(TOOLS)
 	FAIRSEQ_SRU_CUDA=0 CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(BIN)/python setup.py build_ext \
 		--build-temp $(SANITIZED)/objects --build-lib $(SANITIZED)
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		OMP_NUM_THREADS=1 PYTHONPATH=$(SANITIZED) $(BIN)/python -m pytest --capture=no -m "not command" \
+		OMP_NUM_THREADS=1 PYTHONPATH=$(SANITIZED):. $(BIN)/pytest --capture=no -m "not command" \
 		$(addprefix tests/test_, $(addsuffix .py, recurrence tanh promises cross_entropy dropout linear few_rows \
 		varlen step_attention packed engine search derivatives properties))
 

@@ -118,7 +118,8 @@ def watch(
             process.wait()
             break
         time.sleep(EVERY)
-    return looks
+    seconds, resident_gb, _ = looks[-1]
+    return [*looks, [seconds, resident_gb, progress()]]
 
 
 def summary(looks: list[list[float]], unit: str) -> dict[str, Any]:
@@ -149,7 +150,8 @@ def plot(rows: dict[str, list[list[float]]], path: Path) -> None:
     for column, (unit, looks) in enumerate(rows.items()):
         minutes = [look[0] / 60 for look in looks]
         axes[0, column].plot(minutes, [look[1] for look in looks], linewidth=0.8)
-        axes[0, column].set(ylabel="resident memory, GB", ylim=(0, None))
+        axes[0, column].set(title=f"{looks[-1][2]:,} {unit}", ylabel="resident memory, GB",
+                            ylim=(0, None))
         axes[1, column].plot(minutes, [look[2] for look in looks])
         axes[1, column].set(ylabel=unit, xlabel="processor minutes", ylim=(0, None))
     figure.tight_layout()

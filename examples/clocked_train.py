@@ -25,6 +25,9 @@ def stamped(*args, **kwargs):
 logging.setLogRecordFactory(stamped)
 
 if __name__ == "__main__":
+    attention = os.environ.get("ATTENTION", "")
+    if attention not in ("", "math"):
+        sys.exit(f"ATTENTION={attention}: use math, or leave it unset")
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
     import torch
@@ -33,6 +36,6 @@ if __name__ == "__main__":
     from fairseq_sru.ops.extension import keep_freed_memory
 
     keep_freed_memory()
-    if os.environ.get("ATTENTION") == "math":
+    if attention:
         torch.backends.cuda.enable_flash_sdp(False)  # the CPU's as well
     train.cli_main()

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.criterions import CRITERION_REGISTRY
+from test_language_model import build, tokens
 from test_stream_task import build_task, evaluate, train
 
 from fairseq_sru.errors import UsageError
@@ -85,6 +87,30 @@ def test_the_rule(model, task):
             for p, g, r, p0 in zip(slow.parameters(), gradients, deviations, start):
                 rate = torch.minimum(RATES["decay"] * r / mean, torch.ones_like(r))
                 p += -RATES["lr"] * g / (r + RATES["epsilon"]) + rate * (p0 - p)
+
+
+@pytest.mark.parametrize("options", [dict(), dict(adaptive_cutoff="10,20")])
+def test_a_step_goes_down_and_decay_goes_back(options):
+    """The loss of what has been learned, and the distance from the start."""
+    model, text = build(**options), tokens(3, 9)
+    batch = dict(net_input=dict(src_tokens=text[:, :-1]), target=text[:, 1:].clone(), ntokens=24)
+    learner = Learner(model, SimpleNamespace(target_dictionary=model.decoder.dictionary))
+    learner.measure([batch])
+
+    def loss():
+        with torch.no_grad():
+            return learner.criterion(model, batch)[0].item()
+
+    def distance():
+        return sum((p - start).square().sum().item()
+                   for p, start in zip(learner.parameters, learner.start))
+
+    before = loss()
+    learner.learn(batch, lr=1e-5, decay=0.0, epsilon=1e-3)
+    assert loss() < before
+    moved = distance()
+    learner.learn(batch, lr=0.0, decay=0.5, epsilon=1e-3)
+    assert 0 < distance() < moved
 
 
 def test_it_is_what_it_was_afterwards(model, task):

@@ -1,16 +1,17 @@
-"""Without the extension, or with one of another PyTorch: a line that says so, and the loop."""
+"""Without the extension, or with one that does not fit: a line that says so, and the loop."""
 
 import pytest
 from conftest import run_python
 
 pytestmark = pytest.mark.command
 
-OF_ANOTHER_PYTORCH = {
+NOT_OURS = {
     "raise ModuleNotFoundError(name='fairseq_sru_ext')": "fairseq_sru_ext is not built",
     "raise ImportError('fairseq_sru_ext.so: undefined symbol: _ZN3c10\\nmore')":
         "fairseq_sru_ext was built against another PyTorch (fairseq_sru_ext.so: undefined symbol: "
         "_ZN3c10)",
     "torch = '1.13.0'": "fairseq_sru_ext was built against PyTorch 1.13.0, and this is ",
+    "": "fairseq_sru_ext was built from an older fairseq_sru",
 }
 RUN = """
 import sys, warnings
@@ -27,9 +28,18 @@ from fairseq_sru.inference import Engine
 with one_line():
     Engine(None)
 """
+KEEP = """
+import sys, warnings
+sys.path.insert(0, {folder!r})
+import fairseq_sru.ops.extension as extension
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    extension.keep_freed_memory()
+print(len(caught), caught[0].message)
+"""
 
 
-@pytest.mark.parametrize("module, reason", OF_ANOTHER_PYTORCH.items())
+@pytest.mark.parametrize("module, reason", NOT_OURS.items())
 def test_a_line_says_why_and_the_loop_runs(module, reason, tmp_path):
     (tmp_path / "fairseq_sru_ext.py").write_text(module)
     result = run_python("-c", RUN.format(folder=str(tmp_path)))
@@ -44,3 +54,13 @@ def test_other_failures_of_its_import_are_not_hidden(tmp_path):
     (tmp_path / "fairseq_sru_ext.py").write_text("import no_such_module")
     result = run_python("-c", RUN.format(folder=str(tmp_path)))
     assert "No module named 'no_such_module'" in result.stderr
+
+
+@pytest.mark.parametrize("module, reason", NOT_OURS.items())
+def test_memory_that_is_not_kept_is_said(module, reason, tmp_path):
+    (tmp_path / "fairseq_sru_ext.py").write_text(module)
+    result = run_python("-c", KEEP.format(folder=str(tmp_path)))
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stdout.splitlines()
+    assert line.startswith(f"1 {reason}") and "the system takes freed memory back" in line
+    assert "pip install --no-build-isolation" in line

@@ -11,7 +11,7 @@ from fairseq_sru.inference import read_model
 from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
 from fairseq_sru.models.lm_config import SRU_PRESETS, SRULMConfig, SRUppLMConfig
 from fairseq_sru.models.lm_config import SRUPP_PRESETS as PRESETS
-from fairseq_sru.state import StreamMemory
+from fairseq_sru.state import StreamMemory, StreamState
 
 PAD, EOS, VOCABULARY = 1, 2, 40
 
@@ -324,3 +324,16 @@ def test_the_engine_leaves_a_smaller_output_alone():
     built = SRUppLanguageModel.build_model(SRUppLMConfig(**PRESETS["srupp_lm_tiny"]), Task(20))
     with pytest.raises(ValueError, match="--output-dictionary-size"):
         read_model(built)
+
+
+@pytest.mark.parametrize("context", [0, 1, 3, 5, 20])
+def test_a_state_keeps_the_last_inputs_and_no_more(context):
+    """Segments shorter and longer than the context."""
+    x = torch.arange(12.0).view(12, 1, 1)
+    pad, state, read = x[..., 0] % 5 == 0, None, 0
+    for length in (2, 2, 7, 1):
+        segment = slice(read, read + length)
+        state = StreamState.after(state, torch.zeros(1, 1, 1), [x[segment]], pad[segment], context)
+        read += length
+        kept = slice(max(0, read - context), read)
+        assert torch.equal(state.inputs[0], x[kept]) and torch.equal(state.pad, pad[kept])

@@ -464,6 +464,7 @@ def test_the_search(data):
         random_sources(count, seed=draw(st.integers(0, 1000))),
         prefixes,
         max_rows=draw(st.integers(1, 40)),
+        ties=True,
         beam=draw(st.integers(1, 8)),
         lenpen=draw(st.sampled_from([0.0, 0.6, 1.0, 1.7])),
         unkpen=draw(st.sampled_from([0.0, 1.0])),

@@ -66,6 +66,13 @@ def test_updates_that_a_real_log_affords(options, data, tmp_path, monkeypatch):
     assert race.affordable(race.ENTRIES["srupp"], options, tmp_path, 10) > 1
 
 
+@pytest.mark.command
+def test_another_attention_is_refused():
+    run = run_python(ROOT / "examples" / "clocked_train.py", ATTENTION="flash")
+    assert run.returncode == 1
+    assert run.stderr == "ATTENTION=flash: use math, or leave it unset\n"
+
+
 def test_what_is_done_is_read_and_not_done_again(options, tmp_path, monkeypatch):
     (tmp_path / "log").write_text(LOG)
     (tmp_path / "done").touch()

@@ -253,8 +253,9 @@ def test_dropout_refuses_what_is_no_probability(p):
 def test_negative_contexts():
     with pytest.raises(ValueError, match="^window must be"):
         attention_mask(4, causal=True, window=-1)
-    with pytest.raises(ValueError, match="^window must be"):
-        SRUpp(4, 4, 4)(torch.zeros(3, 2, 4), causal=True, window=-1)
+    for placement in "all", "none":
+        with pytest.raises(ValueError, match="^window must be"):
+            SRUpp(4, 4, 4, attention=placement)(torch.zeros(3, 2, 4), causal=True, window=-1)
     with pytest.raises(ValueError, match="^window must be"):
         SRUpp(4, 4, 4).start(2, window=-1)
     with pytest.raises(ValueError, match="^eval_context must be"):

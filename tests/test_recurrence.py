@@ -181,6 +181,20 @@ def test_saturated_gates_stay_finite(dtype):
         assert tensor.isfinite().all(), name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gates_are_sigmoids_however_large_what_they_read(dtype):
+    """Where exp overflows, too: both gates of one step, the other one open."""
+    far = 10 ** torch.linspace(3, 38, 200)
+    read = torch.cat([-far, torch.linspace(-1000, 1000, 4001), far]).to(dtype)
+    expected = torch.sigmoid(read.double()).to(dtype)
+    inputs = dict(x=None, weight_c=None, bias=torch.zeros(2, len(read), dtype=dtype))
+    for gate in range(2):
+        u = torch.full((1, 1, 3, len(read)), -60.0, dtype=dtype)
+        u[0, 0, gate], u[0, 0, 2] = read, 1
+        h, c = recurrence(u, **inputs)
+        torch.testing.assert_close(h[0, 0] if gate else 1 - c[0], expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_padding_changes_nothing(bidirectional):
     """A sentence alone, padded left, padded right: same outputs, state and gradients."""

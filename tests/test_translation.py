@@ -114,6 +114,21 @@ def test_incremental_decoding_equals_the_full_forward(options, beam):
         prefix = torch.cat([prefix[order], new], 1)
 
 
+@pytest.mark.parametrize("order", [[2, 0, 1], [0, 0, 1, 2], [1, 1]])
+def test_decoding_may_start_from_any_order_of_sentences(order):
+    """Not only from as many hypotheses of each, side by side."""
+    model = build()
+    encoded = model.encoder.reorder_encoder_out(
+        model.encoder(batch(sentences(3, 1, 9, 30))), torch.tensor(order))
+    prefix = batch(sentences(len(order), 5, 6, 25))
+    full, _ = model.decoder(prefix, encoder_out=encoded)
+    state = {}
+    for t in range(5):
+        scores, _ = model.decoder(
+            prefix[:, : t + 1], encoder_out=encoded, incremental_state=state)
+        torch.testing.assert_close(scores, full[:, t : t + 1], rtol=0, atol=1e-10)
+
+
 def test_the_source_is_not_copied_for_every_beam():
     model = build()
     encoded = model.encoder(torch.randint(4, 30, (3, 6)))

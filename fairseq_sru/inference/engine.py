@@ -70,6 +70,8 @@ class GenerationOptions:
         check_ranges(**{name: value for name, value in vars(self).items() if name in RANGES})
         if self.nbest > self.beam:
             raise ValueError(f"nbest must be from 1 to the beam, {self.beam}, got {self.nbest}")
+        if not self.sampling and (self.sampling_topk, self.sampling_topp) != (None, None):
+            raise ValueError("sampling_topk and sampling_topp must be None without sampling")
 
     def longest(self, source: int) -> int:
         """Most tokens of a hypothesis, without the end, for ``source`` tokens."""

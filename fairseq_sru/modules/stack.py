@@ -14,7 +14,7 @@ from fairseq_sru.modules.checks import check_cells, check_input, check_padding, 
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.packed import pack, swap, unpack
 from fairseq_sru.ops import Linear
-from fairseq_sru.ops.attention import additive, attention_reach
+from fairseq_sru.ops.attention import additive, attention_reach, check_window
 from fairseq_sru.ops.padding import zero_padding
 from fairseq_sru.ranges import check_ranges
 from fairseq_sru.state import DecodingState
@@ -118,7 +118,8 @@ class Stack(nn.Module):
 
         Raises:
             TypeError: x, c0 or pad is no tensor.
-            ValueError: shapes or types do not fit, or a PackedSequence with ``pad``.
+            ValueError: shapes or types do not fit, a PackedSequence with ``pad``, or ``window``
+                without ``causal`` or negative, whether any layer attends or not.
         """
         refuse_tracing()
         check_tensors(x, c0, pad)
@@ -153,6 +154,7 @@ class Stack(nn.Module):
         need_weights: bool | Container[int] = False,
     ) -> StackOutput:
         check_cells(c0, (len(self.layers), x.size(1), self.output_size))
+        check_window(window, causal)
         contexts = self._contexts(context)
         context_length = next((c.size(0) for c in contexts if c is not None), 0)
         check_padding("context_pad", context_pad, (context_length, x.size(1)))

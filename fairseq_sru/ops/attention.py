@@ -166,9 +166,7 @@ def attention_mask(
     Raises:
         ValueError: ``window`` without ``causal``, or negative.
     """
-    if window is not None and not causal:
-        raise ValueError("window needs causal")
-    check_ranges(window=window)
+    check_window(window, causal)
     if pad is None and context_pad is None and not causal:
         return None
     real = None
@@ -184,6 +182,13 @@ def attention_mask(
         past = past.triu(context_length - window)
     past = past[None, None]
     return past if real is None else past & real
+
+
+def check_window(window: int | None, causal: bool) -> None:
+    """Raises ValueError for a window without ``causal``, or a negative one."""
+    if window is not None and not causal:
+        raise ValueError("window needs causal")
+    check_ranges(window=window)
 
 
 def attention_packing(

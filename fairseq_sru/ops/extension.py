@@ -24,6 +24,8 @@ def _load() -> tuple[Any, str]:
     built = getattr(fairseq_sru_ext, "torch", torch.__version__)
     if built.split(".")[:2] != torch.__version__.split(".")[:2]:
         return None, f"was built against PyTorch {built}, and this is {torch.__version__}"
+    if not hasattr(fairseq_sru_ext, "keep_freed_memory"):  # the latest that it has learnt
+        return None, "was built from an older fairseq_sru"
     return fairseq_sru_ext, ""
 
 
@@ -60,11 +62,14 @@ def keep_freed_memory() -> None:
     """From now on CPU tensors take the memory of those that were freed, for the whole process.
 
     With glibc's defaults large blocks are new memory at every update; kept in its heap they are cut
-    up ever more. These stay within one and a half times the most that tensors ever held. Nothing
-    happens without the extension, or with one built before it could.
+    up ever more. These stay within one and a half times the most that tensors ever held. Without
+    the extension a warning says that memory is the system's as before.
     """
-    if hasattr(_extension, "keep_freed_memory"):
+    if COMPILED:
         _extension.keep_freed_memory()
+    else:
+        warnings.warn(f"{uncompiled()}: the system takes freed memory back; {BUILD_IT}",
+                      stacklevel=2)
 
 
 @lru_cache(maxsize=None)
