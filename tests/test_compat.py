@@ -1,6 +1,7 @@
 """Each fault of fairseq on today's libraries: there without the repair, gone with it."""
 
 import argparse
+import inspect
 import subprocess
 import sys
 import warnings
@@ -42,10 +43,8 @@ FORK = not {"fairseq-fixed", "ve-fairseq"}.isdisjoint(
     found.metadata["Name"] for found in distributions())  # has more faults
 
 
-def original(function, depth=1):
-    for _ in range(depth):
-        function = function.__wrapped__
-    return function
+def original(function):
+    return function.__wrapped__
 
 
 def test_applying_twice_is_harmless():
@@ -171,7 +170,7 @@ def parse(function, *args):
 
 
 def test_bf16_is_not_for_tpus():
-    unpatched = original(options.parse_args_and_arch, depth=2)
+    unpatched = inspect.unwrap(options.parse_args_and_arch)
     assert parse(unpatched, "--bf16").tpu
     args = parse(options.parse_args_and_arch, "--bf16")
     assert args.bf16 and not args.tpu
