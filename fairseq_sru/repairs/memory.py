@@ -10,7 +10,7 @@ from fairseq_sru.repairs.patching import replace
 
 
 def apply() -> None:
-    """Keep freed memory for later updates: a third faster, and it does not grow."""
+    """Keep freed memory for later updates, within bounds: see docs/reliability.md."""
 
     @replace(Trainer, "__init__")
     def __init__(original, self, cfg, *args, **kwargs):
