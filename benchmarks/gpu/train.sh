@@ -30,7 +30,7 @@ ours=(env "OUT=$WORK" "PYTHON=$PY")
 peer=(env "OUT=$PEER" "PYTHON=$PY")
 step prepare 40 "${ours[@]}" bash $RECIPE/prepare.sh
 if [[ $DEVICE == cpu ]]; then # few sentences to train on and to translate
-  sed -i '21,$d' "$WORK/corpus"/test.{de,en}
+  sed -i '21,$d' "$WORK"/{corpus,pieces}/test.{de,en}
   rm -r "$WORK/binary"
   step shorten 40 "${ours[@]}" bash $RECIPE/prepare.sh
 fi
