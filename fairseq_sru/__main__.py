@@ -38,7 +38,8 @@ def versions() -> Iterator[str]:
     yield "|---|---|"
     yield f"| fairseq_sru | {__version__} |"
     yield f"| --user-dir | {USER_DIR} |"
-    for package in (*FAIRSEQS, "torch", "numpy", "omegaconf", "sacrebleu"):
+    yield f"| torch | {torch.__version__} |"
+    for package in (*FAIRSEQS, "numpy", "omegaconf", "sacrebleu"):
         try:
             yield f"| {package} | {version(package)} |"
         except PackageNotFoundError:

@@ -37,8 +37,10 @@ def _import_fairseq() -> None:
     # this module of fairseq asks for tensorboardX whenever fairseq is imported
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings():  # of fairseq's source, where no bytecode of it is kept
+        with warnings.catch_warnings():
+            # of fairseq's source where no bytecode of it is kept, and with PyTorch 2.14
             warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
             import fairseq  # noqa: F401
     except ValueError as error:
         if "mutable default" not in str(error):
