@@ -243,9 +243,11 @@ struct Walk {
 template <int N>
 using Number = std::integral_constant<int, N>;
 
-// Starts the kernel of one warp a tile: a Lane<T, V, bytes of a chunk, whether there is padding,
-// whether it is the small one>.
-template <template <typename, int, int, bool, bool> class Lane, typename T, typename Arguments>
+// Starts the chosen kernel: a Pair<T, whether there is padding> of two warps a tile, or a Lane<T,
+// V, bytes of a chunk, whether there is padding, whether it is the small one> of one.
+template <
+    template <typename, int, int, bool, bool> class Lane, template <typename, bool> class Pair,
+    typename T, typename Arguments>
 cudaError_t launch(const Arguments& args, int chunk, cudaStream_t stream) {
   const auto start = [&](auto v, auto bytes, auto small) {
     const unsigned blocks = tiles<T, v()>(args);
@@ -258,6 +260,11 @@ cudaError_t launch(const Arguments& args, int chunk, cudaStream_t stream) {
   } else {
     if (chunk == 16) {
       const Kernel kernel = chosen_kernel(args);
+      if (kernel == Kernel::kPair) {
+        const unsigned blocks = tiles<T, 1>(args);
+        return args.pad ? warp::launch<Pair<T, true>>(args, blocks, stream)
+                        : warp::launch<Pair<T, false>>(args, blocks, stream);
+      }
       if (kernel == Kernel::kSmall) {
         return start(Number<kWidest<T>>(), Number<16>(), std::true_type());
       }

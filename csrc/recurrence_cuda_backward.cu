@@ -329,14 +329,7 @@ cudaError_t backward_cuda(const Backward<T>& args, cudaStream_t stream) {
   const int chunk = largest_chunk(
       args, args.x, args.c, args.grad_h, args.grad_u, args.grad_x, args.grad_gates, args.grad_c0,
       args.grad_mask_c);
-  if constexpr (sizeof(T) <= 4) {
-    if (chunk == 16 && chosen_kernel(args) == Kernel::kPair) {
-      const unsigned blocks = tiles<T, 1>(args);
-      return args.pad ? warp::launch<BackwardPair<T, true>>(args, blocks, stream)
-                      : warp::launch<BackwardPair<T, false>>(args, blocks, stream);
-    }
-  }
-  return launch<OneWarp, T>(args, chunk, stream);
+  return launch<OneWarp, BackwardPair, T>(args, chunk, stream);
 }
 
 template cudaError_t backward_cuda(const Backward<float>&, cudaStream_t);

@@ -94,14 +94,7 @@ class ForwardLane {
 template <typename T>
 cudaError_t forward_cuda(const Forward<T>& args, cudaStream_t stream) {
   const int chunk = largest_chunk(args, args.x, args.h, args.c_last, args.c);
-  if constexpr (sizeof(T) <= 4) {
-    if (chunk == 16 && chosen_kernel(args) == Kernel::kPair) {
-      const unsigned blocks = tiles<T, 1>(args);
-      return args.pad ? warp::launch<ForwardPair<T, true>>(args, blocks, stream)
-                      : warp::launch<ForwardPair<T, false>>(args, blocks, stream);
-    }
-  }
-  return launch<ForwardLane, T>(args, chunk, stream);
+  return launch<ForwardLane, ForwardPair, T>(args, chunk, stream);
 }
 
 template cudaError_t forward_cuda(const Forward<float>&, cudaStream_t);

@@ -149,13 +149,17 @@ def test_opcheck(option):
     torch.library.opcheck(torch.ops.fairseq_sru.recurrence.default, args)
 
 
-@needs_extension
-def test_compiles_into_one_graph():
-    inputs = make_inputs(6, 2, 8, dtype=torch.float32, c0=True, pad=True, mask_c=True)
+def compiles_into_one_graph(inputs):
     compiled = torch.compile(recurrence, fullgraph=True, backend="aot_eager")
     expected, actual = run(recurrence, inputs), run(compiled, inputs)
     for name in expected:
         assert torch.equal(expected[name], actual[name]), name
+
+
+@needs_extension
+def test_compiles_into_one_graph():
+    compiles_into_one_graph(
+        make_inputs(6, 2, 8, dtype=torch.float32, c0=True, pad=True, mask_c=True))
 
 
 @needs_extension

@@ -8,7 +8,14 @@ import os
 import pytest
 import torch
 from conftest import run_python
-from test_recurrence import OPTIONS, convert, make_inputs, option_id, run
+from test_recurrence import (
+    OPTIONS,
+    compiles_into_one_graph,
+    convert,
+    make_inputs,
+    option_id,
+    run,
+)
 
 from fairseq_sru.ops import recurrence, recurrence_ref
 from fairseq_sru.ops.recurrence_triton import HAS_TRITON
@@ -91,11 +98,8 @@ def test_second_derivatives():
 
 
 def test_compiles_into_one_graph():
-    inputs = inputs_of(6, 2, 8, dtype=torch.float32, c0=True, pad=True, mask_c=True)
-    compiled = torch.compile(recurrence, fullgraph=True, backend="aot_eager")
-    expected, actual = run(recurrence, inputs), run(compiled, inputs)
-    for name in expected:
-        assert torch.equal(expected[name], actual[name]), name
+    compiles_into_one_graph(
+        inputs_of(6, 2, 8, dtype=torch.float32, c0=True, pad=True, mask_c=True))
 
 
 def test_padding_is_not_read():

@@ -90,7 +90,8 @@ def suits_varlen(q: Tensor, head_size: int, keys: int, dropout: float, need_weig
 
 @lru_cache
 def kernel() -> Callable[..., Any] | None:
-    """PyTorch's varlen_attn as it is from 2.11 on. Importing it takes a second, by TorchDynamo."""
+    """PyTorch's varlen_attn as it is from 2.11 on, or None. Importing it takes a second, by
+    TorchDynamo."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:  # PyTorch before 2.10
