@@ -48,6 +48,7 @@ class Entry:
 SRUPP = f"--arch srupp_multi30k {RADAM}"
 SRU = "--arch transformer_sru_multi30k"
 PEER_RATES, OUR_RATES = (3e-3, 5e-3, 7e-3), (2e-3, 3e-3, 5e-3)
+RADAM_RATES = (5e-3, 7e-3, 1e-2)
 ENTRIES = {
     "srupp": Entry(SRUPP, OUR_RATES, (0.25, 0.15)),
     "srupp_6_2": Entry(f"--arch srupp_multi30k_6_2 {RADAM}", OUR_RATES, (0.25, 0.15)),
@@ -55,12 +56,12 @@ ENTRIES = {
                       OUR_RATES, (0.25, 0.15)),
     "srupp_simcut": Entry(f"{SRUPP} --criterion simcut", OUR_RATES, (0.25, 0.15)),
     "transformer_sru": Entry(SRU + PRE_NORM + f" {ADAM}", PEER_RATES, (0.2, 0.3)),
-    "transformer_sru_radam": Entry(SRU + PRE_NORM + f" {RADAM}", PEER_RATES, (0.2, 0.3)),
+    "transformer_sru_radam": Entry(SRU + PRE_NORM + f" {RADAM}", RADAM_RATES, (0.2, 0.3)),
     "transformer_sru_simcut": Entry(
         SRU + PRE_NORM + f" {ADAM} --criterion simcut", PEER_RATES, (0.2, 0.3)),
     "transformer": Entry(TRANSFORMER + PRE_NORM + f" {ADAM}", PEER_RATES, (0.2, 0.3)),
     "transformer_post": Entry(f"{TRANSFORMER} {ADAM}", OUR_RATES, (0.2, 0.3)),
-    "transformer_radam": Entry(TRANSFORMER + PRE_NORM + f" {RADAM}", PEER_RATES, (0.2, 0.3)),
+    "transformer_radam": Entry(TRANSFORMER + PRE_NORM + f" {RADAM}", RADAM_RATES, (0.2, 0.3)),
     "transformer_simcut": Entry(
         TRANSFORMER + PRE_NORM + f" {ADAM} --criterion simcut", PEER_RATES, (0.2, 0.3)),
 }
@@ -79,6 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--entries", nargs="+", choices=ENTRIES, default=["srupp", "transformer"])
     parser.add_argument("--minutes", type=float, default=25, help="processor minutes of a run")
     parser.add_argument("--tuning-minutes", type=float, help="of a try (default: a quarter)")
+    parser.add_argument("--float32", action="store_true", help="for a processor that does not multiply "
+                                                               "in bfloat16 (lscpu: avx512_bf16)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--max-tokens", type=int, default=2048, help="tokens of a batch")
     parser.add_argument("--average", type=int, default=5, help="checkpoints of which the mean is "
@@ -151,7 +154,7 @@ def train(
             "--num-workers", 0, "--no-epoch-checkpoints", "--save-interval-updates",
             max(1, updates // VALIDATIONS), "--keep-interval-updates", options.average,
             "--save-dir", folder / "checkpoints", "--log-format", "json",
-            "--log-interval", 10, "--cpu", "--bf16", *more,
+            "--log-interval", 10, "--cpu", *([] if options.float32 else ["--bf16"]), *more,
         ]
         with open(log, "w", encoding="utf-8") as file:
             run(command, stdout=file, stderr=subprocess.STDOUT)

@@ -155,13 +155,16 @@ class StreamState:
 
     Attributes:
         cells: (layers, B, D), after the last token.
-        inputs: (S, B, C) per layer, its last S inputs; None where it does not attend.
+        inputs: (S, B, C) per layer, its last S inputs, or keys and values; None where it does not
+            attend.
         pad: (S, B) bool, True = padding, or None.
+        projected: whether ``inputs`` are keys and values.
     """
 
     cells: Tensor
     inputs: list[Tensor | None]
     pad: Tensor | None = None
+    projected: bool = False
 
     @classmethod
     def after(
@@ -171,12 +174,14 @@ class StreamState:
         inputs: list[Tensor | None],
         pad: Tensor | None,
         context: int,
+        projected: bool = False,
     ) -> StreamState:
         """The state after another L tokens; of the layer inputs the last ``context`` remain.
 
         Args:
-            before: None at the start of the streams.
+            before: None at the start of the streams; of the same kind.
             cells: (layers, B, D). inputs: (L, B, C) per layer. pad: (L, B) or None.
+            projected: see :class:`StreamState`.
         """
 
         def keep(old: Tensor | None, new: Tensor | None) -> Tensor | None:
@@ -197,8 +202,8 @@ class StreamState:
             pad = _no_padding(new) if pad is None else pad
             old_pad = _no_padding(old) if old_pad is None and old is not None else old_pad
         return cls(
-            cells.detach(), [keep(*pair) for pair in zip(old_inputs, inputs)], keep(old_pad, pad)
-        )
+            cells.detach(), [keep(*pair) for pair in zip(old_inputs, inputs)], keep(old_pad, pad),
+            projected)
 
     def map(self, function: Callable[[Any], Any]) -> StreamState:
         """The state whose tensors are what ``function`` makes of these."""
@@ -206,7 +211,8 @@ class StreamState:
         def made(tensor: Any) -> Any:
             return None if tensor is None else function(tensor)
 
-        return StreamState(made(self.cells), [made(x) for x in self.inputs], made(self.pad))
+        return StreamState(
+            made(self.cells), [made(x) for x in self.inputs], made(self.pad), self.projected)
 
     def to(self, device: torch.device) -> StreamState:
         return self.map(lambda tensor: tensor.to(device))

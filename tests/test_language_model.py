@@ -7,6 +7,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary, TruncatedDictionary
 
+from fairseq_sru.errors import UsageError
 from fairseq_sru.inference import read_model
 from fairseq_sru.models.language_model import SRULanguageModel, SRUppLanguageModel
 from fairseq_sru.models.lm_config import SRU_PRESETS, SRULMConfig, SRUppLMConfig
@@ -35,6 +36,8 @@ VARIANTS = [
     dict(embed_dim=None, share_decoder_input_output_embed=True),
     dict(adaptive_cutoff="10,20", tie_adaptive_proj=True),
     dict(adaptive_cutoff="8"),
+    dict(project_memory=True),
+    dict(project_memory=True, attention="2", layer_norm="pre"),
 ]
 
 
@@ -145,6 +148,60 @@ def test_layers_that_do_not_attend_keep_no_inputs():
     model, memory = build(attention="2"), StreamMemory(4, 4)
     model(tokens(2, 4), memory=memory)
     assert memory.after.inputs[0] is None and memory.after.inputs[1].shape == (4, 2, 32)
+
+
+@pytest.mark.parametrize("context", [0, 3, 100])
+def test_projected_memory_scores_the_same(context):
+    """Its keys and values are those that the layer inputs would give."""
+    model, projected, text = build(), build(project_memory=True), tokens(3, 23)
+    text[1, 9:15] = PAD
+    expected = in_segments(model, text, context, 5)
+    close(in_segments(projected, text, context, 5), expected)
+
+
+def test_projected_memory_trains_as_if_it_were_given():
+    """Gradients are those of keys and values made beforehand, by the parameters of that time; a
+    memory of layer inputs has others."""
+    first, second = tokens(2, 12).split(6, 1)
+
+    def read_first(**options):
+        """The model after an update, and the memory from before it."""
+        model, memory = build(dropout=0.0, **options).train(), StreamMemory(6, 6).next()
+        model(first, memory=memory)
+        state = memory.after
+        made = [layer.start(2, x).values.transpose(0, 1).detach()
+                for layer, x in zip(model.decoder.stack.layers, state.inputs)
+                if not state.projected]
+        with torch.no_grad():
+            torch._foreach_mul_(list(model.parameters()), 1.1)
+        return model, memory, made
+
+    def gradients(model, scores):
+        scores.log_softmax(-1)[..., 5].sum().backward()
+        return {name: p.grad for name, p in model.named_parameters()}
+
+    model, memory, _ = read_first(project_memory=True)
+    projected = gradients(model, model(second, memory=memory.next())[0])
+    model, memory, made = read_first()
+    inputs = gradients(model, model(second, memory=memory.next())[0])
+    model, memory, made = read_first()
+    decoder = model.decoder
+    h = decoder.stack.read(decoder.embed_tokens(second.t()), c0=memory.after.cells, context=made,
+                           causal=True, projected=True).h
+    expected = gradients(model, decoder.output_layer(decoder.feature_proj(h.transpose(0, 1))))
+    assert projected.keys() == expected.keys()
+    for name, gradient in expected.items():
+        close(projected[name], gradient)
+    name = "decoder.stack.layers.0.kv_proj.weight"
+    assert (projected[name] - inputs[name]).abs().max() > 1e-6
+
+
+def test_memory_of_the_other_kind_is_refused():
+    memory = StreamMemory(4, 4).next()
+    build()(tokens(2, 4), memory=memory)
+    resumed = StreamMemory(4, 4, StreamState(**memory.after.as_dict())).next()
+    with pytest.raises(UsageError, match="--project-memory.*--reset-dataloader"):
+        build(project_memory=True)(tokens(2, 4), memory=resumed)
 
 
 def test_reading_a_batch_again_changes_nothing():

@@ -185,7 +185,8 @@ def test_validation_leaves_the_training_memory_alone(lm_data, tmp_path):
     ("--save-interval-updates", "5", "--update-freq", "2", "--attention", "2"),
     ("--save-interval-updates", "5", "--adaptive-cutoff", "8,20", "--tie-adaptive-proj",
      "--criterion", "adaptive_loss", "--ddp-backend", "legacy_ddp"),
-], ids=["plain", "accumulating", "adaptive"])
+    ("--save-interval-updates", "5", "--project-memory"),
+], ids=["plain", "accumulating", "adaptive", "projected"])
 def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_same_run(lm_data, tmp_path, options):
     """To the last bit: the state of the streams is part of the checkpoint."""
     straight = train(lm_data, tmp_path / "straight", *options, "--max-update", "27")

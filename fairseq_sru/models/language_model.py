@@ -21,7 +21,8 @@ from fairseq_sru.registry import register_model, register_presets
 
 @register_model("srupp_lm", dataclass=SRUppLMConfig)
 class SRUppLanguageModel(FairseqLanguageModel):
-    """SRU++ language model, whose memory holds cells and the inputs of the layers that attend.
+    """SRU++ language model, whose memory holds cells and, of the layers that attend, the inputs or
+    the keys and values.
 
     Source: SRU++ paper section 4 and appendix B.
     """
@@ -36,7 +37,8 @@ class SRUppLanguageModel(FairseqLanguageModel):
         check_config(cfg, SRUppLMConfig)
         return cls(LMDecoder(
             cfg, task.target_dictionary, build_srupp_lm,
-            generation_context=cfg.generation_context, **_of_task(cfg, task)))
+            generation_context=cfg.generation_context, project_memory=cfg.project_memory,
+            **_of_task(cfg, task)))
 
 
 @register_model("sru_lm", dataclass=SRULMConfig)

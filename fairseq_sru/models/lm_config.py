@@ -58,6 +58,12 @@ class SRUppLMConfig(LMConfig, SRUppLayerConfig):
     attention_dropout: Optional[float] = field(
         default=None, metadata={"help": "dropout of attention weights; default: --dropout"}
     )
+    project_memory: bool = field(
+        default=False,
+        metadata={"help": "carry keys and values from segment to segment instead of layer inputs: "
+                          "less memory and quicker, since they are not computed anew; they are "
+                          "those of the parameters that read them, and teach none"},
+    )
     generation_context: Optional[int] = field(
         default=None,
         metadata={"help": "how many tokens before itself a token sees in generation, which bounds "

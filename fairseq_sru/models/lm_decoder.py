@@ -10,6 +10,7 @@ from fairseq.data import Dictionary
 from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
 
+from fairseq_sru.errors import UsageError
 from fairseq_sru.models.embedding import (
     TiedAdaptiveSoftmax,
     build_adaptive_input,
@@ -27,13 +28,14 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
     """Predict every next token from those before.
 
     Without memory a row is a text of its own; with it, the next segment of a stream whose cells,
-    and layer inputs where layers attend, the memory carries.
+    and layer inputs (or keys and values) where layers attend, the memory carries.
 
     Args:
         build_stack: the layers, from the options and the size of their input.
         narrow_features: an output that is not tied reads features of the embedding's size, as a
             tied one must; otherwise of --hidden-size.
         generation_context: how many tokens before itself a token sees in generation; None: all.
+        project_memory: the memory holds keys and values.
         input_types: size of the vocabulary that is read; None: of ``dictionary``.
         max_target_positions: most tokens of a text; None: any number.
 
@@ -51,6 +53,7 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
         *,
         narrow_features: bool = True,
         generation_context: int | None = None,
+        project_memory: bool = False,
         input_types: int | None = None,
         max_target_positions: int | None = None,
     ) -> None:
@@ -64,6 +67,7 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
         self.max_target_positions = _default(max_target_positions, sys.maxsize)
         embed_dim = cfg.hidden_size if cfg.embed_dim is None else cfg.embed_dim
         self.generation_context = generation_context
+        self.project_memory = project_memory
         self.padding_idx = dictionary.pad()
         self.embedding_dropout = _default(cfg.embedding_dropout, cfg.dropout)
         self.output_dropout = _default(cfg.output_dropout, cfg.dropout)
@@ -171,6 +175,10 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
             return self.stack.read(x, pad=pad, causal=True).h
         before = memory.before_of(self)
         if before is not None:
+            if before.projected != self.project_memory:
+                raise UsageError(
+                    "the streams' memory was written with the other value of --project-memory: "
+                    "use the same, or start a new epoch with --reset-dataloader")
             before = before.to(x.device)
         out = self.stack.read(
             x,
@@ -180,11 +188,13 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
             context_pad=None if before is None else before.pad,
             causal=True,
             window=None if self.training else memory.eval_context,
+            projected=self.project_memory,
         )
         attended = [
             x if layer.attends else None for x, layer in zip(out.inputs, self.stack.layers)]
         context = memory.train_context if self.training else memory.eval_context
-        memory.leave(StreamState.after(before, out.c, attended, pad, context), self)
+        memory.leave(StreamState.after(
+            before, out.c, attended, pad, context, self.project_memory), self)
         return out.h
 
     def _read_next(self, tokens: Tensor, incremental_state: dict[str, Any]) -> Tensor:

@@ -120,7 +120,8 @@ class SRUppLayer(RetainedDropout, nn.Module):
         packing: tuple[Packing, Packing] | None = None,
         mask_c: Tensor | None = None,
         zeroed: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        projected: bool = False,
+    ) -> tuple[Any, ...]:
         """Run the layer over a whole sequence.
 
         Args:
@@ -131,9 +132,11 @@ class SRUppLayer(RetainedDropout, nn.Module):
                 padded too.
             mask_c: of :class:`fairseq_sru.modules.recurrence.Recurrence`.
             zeroed: x is zero where it is padded, as the h of another layer is.
+            projected: the context is keys and values, (S, B, 2 d'), which an earlier call returned.
 
         Returns:
-            h (L, B, D), c (B, D), weights (B, H, L, S + L) or None.
+            h (L, B, D), c (B, D), weights (B, H, L, S + L) or None; with ``projected`` also the
+            keys and values of X, (L, B, 2 d').
         """
         refuse_tracing()
         check_layer_input(x)
@@ -141,13 +144,20 @@ class SRUppLayer(RetainedDropout, nn.Module):
         q = self.query(x)
         if self.kv_proj is None:
             return (*self._recur(q, x, c0, pad, mask_c), None)
-        z = q if context is None else torch.cat([self.query(context), q])
-        k, v = self.kv_proj(z).chunk(2, dim=-1)
+        own: tuple[Tensor, ...] = ()
+        if projected:
+            own = (self.kv_proj(q),)
+            keys_values = own[0] if context is None else torch.cat([context, *own])
+        else:
+            z = q if context is None else torch.cat([self.query(context), q])
+            keys_values = self.kv_proj(z)
+        k, v = keys_values.chunk(2, dim=-1)
         a, weights = attend(
             q, k, v, mask=mask, num_heads=self.num_heads,
             dropout=self.attention_dropout if self.drops else 0.0,
             need_weights=need_weights, causal=causal, packing=packing)
-        return (*self._recur(torch.addcmul(q, a, self.alpha), x, c0, pad, mask_c), weights)
+        h, c = self._recur(torch.addcmul(q, a, self.alpha), x, c0, pad, mask_c)
+        return (h, c, weights, *own)
 
     def start(self, rows: int, context: Tensor | None) -> Slots:
         """Keys and values (N, S, 2 d') of the context (S, N, input_size) that ``rows`` hypotheses

@@ -25,7 +25,7 @@ class StackOutput(NamedTuple):
 
     h: Any  # (L, B, D), or a PackedSequence if x is one
     c: Tensor  # (layers, B, D)
-    inputs: list[Tensor]  # the input of each layer, (L, B, input size): the next segment's memory
+    inputs: list[Tensor]  # the input of each layer, (L, B, input size): the next segment's context
     weights: list[Tensor | None]  # (B, H, L, S + L) of each layer, None unless asked for
 
 
@@ -111,6 +111,9 @@ class Stack(nn.Module):
                 memory of the last segment.
             context_pad: (S, B) bool. causal, window: see
                 :func:`fairseq_sru.ops.attention_mask`.
+            projected: the context is a list of keys and values, (S, B, 2 d'), and in ``inputs``
+                the layers that attend return theirs, which are the next segment's context: it
+                need not be projected again.
             mask: (L, S + L), bool (True = takes part) or float (added to the scores), besides
                 the others.
             need_weights: also return the attention weights of all layers, or of those with these
@@ -152,6 +155,7 @@ class Stack(nn.Module):
         window: int | None = None,
         mask: Tensor | None = None,
         need_weights: bool | Container[int] = False,
+        projected: bool = False,
     ) -> StackOutput:
         check_cells(c0, (len(self.layers), x.size(1), self.output_size))
         check_window(window, causal)
@@ -180,13 +184,15 @@ class Stack(nn.Module):
         for i, layer in enumerate(self.layers):
             attention: dict[str, Any] = {}
             if layer.attends:
-                attention = dict(
-                    context=contexts[i], need_weights=wanted[i], **reaches[wanted[i]]._asdict())
+                attention = dict(context=contexts[i], need_weights=wanted[i], projected=projected,
+                                 **reaches[wanted[i]]._asdict())
             inputs.append(x if i or self.input_proj is not None else given)
-            x, c, *w = self._run(
+            x, c, *attended = self._run(
                 layer, x, None if c0 is None else c0[i], pad, zeroed=True, **attention)
             cells.append(c)
-            weights.append(w[0] if w else None)
+            weights.append(attended[0] if attended else None)
+            if projected and layer.attends:
+                inputs[i] = attended[1]
         return StackOutput(x, torch.stack(cells), inputs, weights)
 
     def start(
