@@ -1,11 +1,14 @@
-"""Training speed of an SRU++ language model beside fairseq's transformer_lm of equal size.
+"""Training speed of an SRU++ language model beside two Transformers of equal size: fairseq's
+transformer_lm and a modern one (modern_lm.py).
 
 The same tokens in the same batches, taking turns, forward, backward and Adam. Ours carries its
-memory from batch to batch, as in training: a token attends to the segment before too. The
-Transformer's batch is as many texts of that length, fairseq's --sample-break-mode none.
+memory from batch to batch, as in training: a token attends to the segment before too. Three of
+ours: attention in every layer, the same with --project-memory, and with attention in every 5th
+layer besides. A Transformer's batch is as many texts of that length, fairseq's --sample-break-mode
+none, so that a token of ours sees more.
 
-Prints a JSON line per model and precision: tokens per second (median over rounds), its ratio to
-the Transformer's, and the number of parameters.
+Prints a JSON line per model and precision: tokens per second (median over rounds), its ratios to
+the Transformers', and the number of parameters.
 
     python benchmarks/lm.py --size srupp_lm_bytes --rounds 5
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +32,7 @@ from measuring import (
     taking_turns,
     transformer_of_size,
 )
+from modern_lm import ModernTransformer
 from train import dictionary
 
 from fairseq_sru.models.language_model import SRUppLanguageModel
@@ -42,7 +47,7 @@ def build_ours(size: str, types: int, **changes) -> SRUppLanguageModel:
     return SRUppLanguageModel.build_model(cfg, SimpleNamespace(target_dictionary=dictionary(types)))
 
 
-def every_fifth(size: str, types: int) -> SRUppLanguageModel:
+def every_fifth(size: str, types: int, **changes) -> SRUppLanguageModel:
     """As preset ``size``, but only every 5th layer attends, and all are wider by the 32nds of
     their width that bring it nearest in parameters."""
     cfg = SRUppLMConfig(**SRUPP_PRESETS[size])
@@ -50,7 +55,7 @@ def every_fifth(size: str, types: int) -> SRUppLanguageModel:
     def build(extra: int) -> SRUppLanguageModel:
         return build_ours(size, types, attention="every:5",
                           hidden_size=cfg.hidden_size * (32 + extra) // 32,
-                          proj_size=cfg.proj_size * (32 + extra) // 32)
+                          proj_size=cfg.proj_size * (32 + extra) // 32, **changes)
 
     with torch.device("meta"):
         wanted = parameters(build_ours(size, types))
@@ -69,6 +74,16 @@ def build_peer(size: str, types: int, positions: int) -> TransformerLanguageMode
         wanted = parameters(build_ours(size, types))
     return transformer_of_size(
         lambda width, inner: _transformer(cfg, types, positions, width, inner), wanted)
+
+
+def build_modern(size: str, types: int) -> ModernTransformer:
+    """The modern Transformer with as many layers and parameters as preset ``size``."""
+    layers = SRUppLMConfig(**SRUPP_PRESETS[size]).layers
+    with torch.device("meta"):
+        wanted = parameters(build_ours(size, types))
+    torch.manual_seed(1)
+    return transformer_of_size(
+        lambda width, inner: ModernTransformer(types, layers, width, inner), wanted, 8 / 3)
 
 
 def _transformer(
@@ -97,7 +112,7 @@ class Trainer:
 
     def __init__(self, model: torch.nn.Module, tokens: torch.Tensor, segment: int) -> None:
         self.model = model.train()
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
         self.batches = [(b[:, :-1], b[:, 1:]) for b in tokens.unfold(1, segment + 1, segment)
                         .unbind(1)]
         self.memory = StreamMemory(segment, segment)
@@ -113,7 +128,9 @@ class Trainer:
             self._loss(output, target).backward()
             self.optimizer.step()
 
-    def _loss(self, output: tuple, target: torch.Tensor) -> torch.Tensor:
+    def _loss(self, output: Any, target: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.model, ModernTransformer):
+            return F.cross_entropy(output.flatten(0, 1).float(), target.flatten())
         adaptive = self.model.decoder.adaptive_softmax
         if adaptive is None:
             return F.cross_entropy(output[0].flatten(0, 1).float(), target.flatten())
@@ -137,7 +154,12 @@ def main() -> None:
     for precision in options.precisions:
         models = {
             options.size: build_ours(options.size, types),
+            f"{options.size}, project_memory": build_ours(
+                options.size, types, project_memory=True),
+            f"{options.size}, project_memory, every:5": every_fifth(
+                options.size, types, project_memory=True),
             "transformer_lm": build_peer(options.size, types, options.segment),
+            "modern": build_modern(options.size, types),
         }
         trainers = {
             name: Trainer(m.to(options.device, getattr(torch, precision)), tokens, options.segment)
@@ -149,7 +171,8 @@ def main() -> None:
             emit(options, model=name, precision=precision, batch=options.batch,
                  segment=options.segment, parameters=parameters(model),
                  tokens_per_second=round(work / statistics.median(seconds[name])),
-                 ratio_to_transformer_lm=median_ratio(seconds[name], seconds["transformer_lm"]))
+                 **{f"ratio_to_{peer}": median_ratio(seconds[name], seconds[peer])
+                    for peer in ("transformer_lm", "modern")})
 
 
 if __name__ == "__main__":

@@ -72,12 +72,12 @@ def parameters(model: torch.nn.Module) -> int:
 
 
 def transformer_of_size(
-    build: Callable[[int, int], torch.nn.Module], wanted: int
+    build: Callable[[int, int], torch.nn.Module], wanted: int, inner_ratio: float = 4
 ) -> torch.nn.Module:
     """The Transformer with ``wanted`` parameters, or within 5%.
 
     Its width is a multiple of 64, the size of a head; its inner size is what brings it nearest,
-    in steps of 32 from four times the width.
+    in steps of 32 from ``inner_ratio`` times the width.
 
     Args:
         build: from width and inner size.
@@ -90,10 +90,13 @@ def transformer_of_size(
         with torch.device("meta"):
             return parameters(build(width, inner))
 
+    def usual(width: int) -> int:
+        return 32 * round(inner_ratio * width / 32)
+
     width = 64
-    while count(width + 64, 4 * (width + 64)) <= wanted:
+    while count(width + 64, usual(width + 64)) <= wanted:
         width += 64
-    inner = 4 * width
+    inner = usual(width)
     per_step = count(width, inner + 32) - count(width, inner)
     inner += 32 * round((wanted - count(width, inner)) / per_step)
     model = build(width, inner)
