@@ -251,6 +251,14 @@ def test_segment_length_changes_no_score_and_context_does(lm_data, trained):
     assert abs(evaluate(lm_data, trained, "--eval-context", "0") - scores[0]) > 1e-4
 
 
+def test_a_trained_model_scores_the_same_with_projected_memory(lm_data, trained):
+    args = ("--eval-segment", "4", "--eval-context", "9")
+    projected = evaluate(
+        lm_data, trained, *args, "--model-overrides", "{'project_memory': True}")
+    assert projected == pytest.approx(evaluate(lm_data, trained, *args), abs=1e-6)
+    assert projected != pytest.approx(evaluate(lm_data, trained, "--eval-context", "0"), abs=1e-3)
+
+
 def test_an_ensemble_has_a_memory_a_model(lm_data, trained):
     """Its score is that of the mean probability, however long the segments."""
     paths = [str(trained), str(trained.with_name("checkpoint1.pt"))]
