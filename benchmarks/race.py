@@ -80,8 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--entries", nargs="+", choices=ENTRIES, default=["srupp", "transformer"])
     parser.add_argument("--minutes", type=float, default=25, help="processor minutes of a run")
     parser.add_argument("--tuning-minutes", type=float, help="of a try (default: a quarter)")
-    parser.add_argument("--float32", action="store_true", help="for a processor that does not multiply "
-                                                               "in bfloat16 (lscpu: avx512_bf16)")
+    parser.add_argument("--precision", choices=["bfloat16", "float32"], default="bfloat16",
+                        help="float32 for a processor without avx512_bf16 (lscpu)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--max-tokens", type=int, default=2048, help="tokens of a batch")
     parser.add_argument("--average", type=int, default=5, help="checkpoints of which the mean is "
@@ -114,7 +114,8 @@ def race(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         where = folder / f"final_{options.minutes:g}_{seed}"
         row = train(entry, options, where, updates, seed, lr, dropout)
         row.update(score(options, where))
-        rows.append({"entry": name, "seed": seed, "lr": lr, "dropout": dropout, **row,
+        rows.append({"entry": name, "precision": options.precision, "seed": seed, "lr": lr,
+                     "dropout": dropout, **row,
                      "tries": [[*key, value] for key, value in tries.items()]})
     return rows
 
@@ -154,7 +155,7 @@ def train(
             "--num-workers", 0, "--no-epoch-checkpoints", "--save-interval-updates",
             max(1, updates // VALIDATIONS), "--keep-interval-updates", options.average,
             "--save-dir", folder / "checkpoints", "--log-format", "json",
-            "--log-interval", 10, "--cpu", *([] if options.float32 else ["--bf16"]), *more,
+            "--log-interval", 10, "--cpu", *(["--bf16"] if options.precision == "bfloat16" else []), *more,
         ]
         with open(log, "w", encoding="utf-8") as file:
             run(command, stdout=file, stderr=subprocess.STDOUT)

@@ -18,7 +18,7 @@ spec.loader.exec_module(race)
 @pytest.fixture
 def options(tmp_path):
     return SimpleNamespace(folder=tmp_path, minutes=20.0, tuning_minutes=None, seeds=[1, 2],
-                           references=[], average=5)
+                           references=[], average=5, precision="float32")
 
 
 @pytest.mark.parametrize("name", race.ENTRIES)
