@@ -144,20 +144,19 @@ class SRUppLayer(RetainedDropout, nn.Module):
         q = self.query(x)
         if self.kv_proj is None:
             return (*self._recur(q, x, c0, pad, mask_c), None)
-        own: tuple[Tensor, ...] = ()
-        if projected:
-            own = (self.kv_proj(q),)
-            keys_values = own[0] if context is None else torch.cat([context, *own])
-        else:
+        own = self.kv_proj(q) if projected else None
+        if own is None:
             z = q if context is None else torch.cat([self.query(context), q])
             keys_values = self.kv_proj(z)
+        else:
+            keys_values = own if context is None else torch.cat([context, own])
         k, v = keys_values.chunk(2, dim=-1)
         a, weights = attend(
             q, k, v, mask=mask, num_heads=self.num_heads,
             dropout=self.attention_dropout if self.drops else 0.0,
             need_weights=need_weights, causal=causal, packing=packing)
         h, c = self._recur(torch.addcmul(q, a, self.alpha), x, c0, pad, mask_c)
-        return (h, c, weights, *own)
+        return (h, c, weights) if own is None else (h, c, weights, own)
 
     def start(self, rows: int, context: Tensor | None) -> Slots:
         """Keys and values (N, S, 2 d') of the context (S, N, input_size) that ``rows`` hypotheses
