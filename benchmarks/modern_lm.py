@@ -57,7 +57,7 @@ class Block(nn.Module):
 
 
 def rotations(length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (length, 32) of every position's angles, of the type and device of ``like``."""
+    """Cosine and sine (length, 32) of every position's angles, of ``like``'s type and device."""
     rates = 10_000.0 ** -(torch.arange(0, HEAD_SIZE, 2, device=like.device) / HEAD_SIZE)
     angles = torch.arange(length, device=like.device)[:, None] * rates
     return angles.cos().to(like.dtype), angles.sin().to(like.dtype)

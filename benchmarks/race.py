@@ -155,8 +155,10 @@ def train(
             "--num-workers", 0, "--no-epoch-checkpoints", "--save-interval-updates",
             max(1, updates // VALIDATIONS), "--keep-interval-updates", options.average,
             "--save-dir", folder / "checkpoints", "--log-format", "json",
-            "--log-interval", 10, "--cpu", *(["--bf16"] if options.precision == "bfloat16" else []), *more,
+            "--log-interval", 10, "--cpu", *more,
         ]
+        if options.precision == "bfloat16":
+            command.append("--bf16")
         with open(log, "w", encoding="utf-8") as file:
             run(command, stdout=file, stderr=subprocess.STDOUT)
         (folder / "done").touch()

@@ -131,6 +131,9 @@ class LMDecoder(RetainedDropout, FairseqIncrementalDecoder):
         Returns:
             scores (B, T, vocabulary), or features (B, T, embedding or hidden size) with
             ``features_only`` and for the adaptive softmax; {"attn": [None]}.
+
+        Raises:
+            UsageError: the memory holds layer inputs instead of keys and values, or vice versa.
         """
         features, extra = self.extract_features(
             prev_output_tokens, encoder_out, incremental_state, memory, padded)
