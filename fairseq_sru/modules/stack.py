@@ -160,7 +160,8 @@ class Stack(nn.Module):
         check_cells(c0, (len(self.layers), x.size(1), self.output_size))
         check_window(window, causal)
         contexts = self._contexts(context)
-        context_length = next((c.size(0) for c in contexts if c is not None), 0)
+        given_contexts = [c for c in contexts if c is not None]
+        context_length = given_contexts[0].size(0) if given_contexts else 0
         check_padding("context_pad", context_pad, (context_length, x.size(1)))
         attending = [i for i, layer in enumerate(self.layers) if layer.attends]
         wanted = {i: _wanted(i, need_weights) for i in attending}
@@ -174,7 +175,7 @@ class Stack(nn.Module):
                 need_weights=needed)
         given, x = x, zero_padding(x, pad)
         if context_pad is not None:
-            zeroed = {id(c): zero_padding(c, context_pad) for c in contexts if c is not None}
+            zeroed = {id(c): zero_padding(c, context_pad) for c in given_contexts}
             contexts = [None if c is None else zeroed[id(c)] for c in contexts]
         if self.input_proj is not None:
             x = self.input_proj(x)
@@ -185,7 +186,7 @@ class Stack(nn.Module):
             attention: dict[str, Any] = {}
             if layer.attends:
                 attention = dict(context=contexts[i], need_weights=wanted[i], projected=projected,
-                                 **reaches[wanted[i]]._asdict())
+                                 **reaches[wanted[i]])
             inputs.append(x if i or self.input_proj is not None else given)
             x, c, *attended = self._run(
                 layer, x, None if c0 is None else c0[i], pad, zeroed=True, **attention)

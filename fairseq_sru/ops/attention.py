@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,12 @@ from fairseq_sru.ops.varlen import Packing, suits_varlen, varlen_attention
 from fairseq_sru.ranges import check_ranges
 
 
-class Reach(NamedTuple):
+class Reach(TypedDict, total=False):
     """Who attends to whom: arguments of :func:`attention`."""
 
-    mask: Tensor | None = None
-    causal: bool = False
-    packing: tuple[Packing, Packing] | None = None
+    mask: Tensor | None
+    causal: bool
+    packing: tuple[Packing, Packing]
 
 
 def attention(
@@ -125,12 +125,12 @@ def attention_reach(
             # On the CPU no kernel is causal after a context.
             if causal and is_fused(x, head_size, dropout, need_weights) and (
                     context_length == 0 or x.device.type != "cpu"):
-                return Reach(causal=True)
+                return {"causal": True}
         elif suits_varlen(x, head_size, context_length + length, dropout, need_weights):
             packing = attention_packing(length, pad, context_length, context_pad)
-            return Reach(causal=causal, packing=packing)
+            return {"causal": causal, "packing": packing}
     whole = attention_mask(length, pad, context_length, context_pad, causal, window, x.device)
-    return Reach(_combine(whole, mask, x.dtype))
+    return {"mask": _combine(whole, mask, x.dtype)}
 
 
 def _combine(mask: Tensor | None, extra: Tensor | None, dtype: torch.dtype) -> Tensor | None:
