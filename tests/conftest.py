@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,6 +116,12 @@ def pytest_runtest_protocol(item):
 
 def refuse_subprocess(*args, **kwargs):
     pytest.fail("this test starts a subprocess: mark it with pytest.mark.command")
+
+
+def needs_torch(*version: int, why: str) -> pytest.MarkDecorator:
+    """Skips a test, or a case of one, with an older PyTorch."""
+    found = tuple(map(int, torch.__version__.split(".")[:2]))
+    return pytest.mark.skipif(found < version, reason=f"PyTorch before {version}: {why}")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import needs_torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -111,6 +112,8 @@ def plain_cross_entropy(logits):
 def plain_divergence(p, q):
     return (p.softmax(-1) * (p.log_softmax(-1) - q.log_softmax(-1))).sum(-1)
 
+
+own_words = needs_torch(2, 5, why="it refuses forward mode in words of its own")
 
 CASES = {  # function, the same by PyTorch's own operators, inputs
     "recurrence": (full(recurrence, scale=1.3), full(recurrence_ref, scale=1.3), FULL),
@@ -364,6 +367,7 @@ def test_every_operator_is_in_the_table():
 
 
 @needs_extension
+@own_words
 @pytest.mark.parametrize("name", RAW)
 def test_operators_refuse_forward_mode(name):
     operator, tensors, rest = RAW[name]()
@@ -412,7 +416,7 @@ def test_packed_attention_refuses_second_derivatives():
 
 
 @needs_extension
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=own_words)])
 def test_traced_forward_mode_is_no_silent_zero(compiled):
     """Dynamo does not see what is at work, the operators do."""
     function = plain(recurrence)

@@ -4,6 +4,7 @@ import io
 
 import pytest
 import torch
+from conftest import needs_torch
 from torch import nn
 from torch.export import Dim
 from torch.utils._pytree import tree_leaves
@@ -41,6 +42,9 @@ def inputs(length, batch, context, *names):
     return {name: every[name] for name in ("x", *names)}
 
 
+lengths_compared = needs_torch(2, 5, why="torch.export knows no truth of compared lengths")
+
+
 @pytest.mark.parametrize("module, names", [
     (SRULayer(6, 8), ["pad"]),
     (SRUppLayer(6, 8, 4), ["pad"]),
@@ -49,9 +53,10 @@ def inputs(length, batch, context, *names):
     (SRUpp(6, 8, 4), []),
     (SRUpp(6, 8, 4, attention="none"), ["c0", "pad"]),
     (SRUpp(6, 4, 4, bidirectional=True, num_heads=2), ["pad"]),
-    (With(SRUpp(6, 8, 4), causal=True), ["c0"]),
-    (With(SRUpp(6, 8, 4, project_input=True), causal=True), ["pad", "context", "context_pad"]),
-    (With(SRUpp(6, 8, 4), causal=True, window=2), ["pad"]),
+    pytest.param(With(SRUpp(6, 8, 4), causal=True), ["c0"], marks=lengths_compared),
+    pytest.param(With(SRUpp(6, 8, 4, project_input=True), causal=True),
+                 ["pad", "context", "context_pad"], marks=lengths_compared),
+    pytest.param(With(SRUpp(6, 8, 4), causal=True, window=2), ["pad"], marks=lengths_compared),
     (With(SRUpp(6, 8, 4), need_weights=True), ["pad"]),
 ])
 def test_exported_for_any_length_and_batch(module, names):
