@@ -8,6 +8,7 @@ reachable as ``__wrapped__`` of its replacement.
 from __future__ import annotations
 
 import argparse
+import codecs
 import inspect
 import os
 import sys
@@ -53,13 +54,14 @@ def allow_checkpoint_types() -> None:
     """PyTorch 2.6 loads nothing but tensors and names types it is told are harmless.
 
     fairseq checkpoints also hold the command's Namespace (legacy models and schedulers) and, with
-    --eval-bleu, numpy arrays and scalars. Loading stays ``weights_only``.
+    --eval-bleu, numpy arrays and scalars, whose bytes are text that PyTorch 2.4 does not turn back
+    untold. Loading stays ``weights_only``.
     """
     if hasattr(torch.serialization, "add_safe_globals"):
         multiarray = getattr(np, "_core", None) or np.core
         dtypes = {type(np.dtype(name)) for name in ("int64", "float64", "float32")}
         torch.serialization.add_safe_globals([
-            argparse.Namespace, np.ndarray, np.dtype, *dtypes,
+            argparse.Namespace, np.ndarray, np.dtype, *dtypes, codecs.encode,
             multiarray.multiarray._reconstruct, multiarray.multiarray.scalar,
         ])
 
