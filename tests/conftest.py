@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 USER_DIR = ROOT / "fairseq_sru"
+# PyTorch 2.4 starts processes that compile as soon as it is asked to
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # of the property tests: the same few cases every time, or many new ones
 settings.register_profile(
     "some", max_examples=30, derandomize=True, deadline=None,
