@@ -196,12 +196,15 @@ def test_projected_memory_trains_as_if_it_were_given():
     assert (projected[name] - inputs[name]).abs().max() > 1e-6
 
 
-def test_memory_of_the_other_kind_is_refused():
+@pytest.mark.parametrize("projected", [False, True])
+def test_memory_of_the_other_kind_is_refused(projected):
+    """As a checkpoint hands it on."""
     memory = StreamMemory(4, 4).next()
-    build()(tokens(2, 4), memory=memory)
-    resumed = StreamMemory(4, 4, StreamState(**memory.after.as_dict())).next()
+    build(project_memory=projected)(tokens(2, 4), memory=memory)
+    saved = memory.after.to(torch.device("cpu")).as_dict()
+    resumed = StreamMemory(4, 4, StreamState(**saved)).next()
     with pytest.raises(UsageError, match="--project-memory.*--reset-dataloader"):
-        build(project_memory=True)(tokens(2, 4), memory=resumed)
+        build(project_memory=not projected)(tokens(2, 4), memory=resumed)
 
 
 def test_reading_a_batch_again_changes_nothing():
