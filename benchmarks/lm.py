@@ -39,7 +39,6 @@ from fairseq_sru.models.language_model import SRUppLanguageModel
 from fairseq_sru.models.lm_config import SRUPP_PRESETS, SRUppLMConfig
 from fairseq_sru.state import StreamMemory
 
-
 NO_DROPOUT = dict(dropout=0.0, attention_dropout=0.0)
 
 
