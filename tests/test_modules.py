@@ -308,3 +308,11 @@ def test_layers_compile_whole():
             results.append([h, c, *(p.grad for p in layer.parameters())])
         for first, second in zip(*results):
             torch.testing.assert_close(first, second, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("projected, size", [(False, 16), (True, 8)])
+def test_a_context_of_another_size_is_refused(projected, size):
+    """Layer inputs where keys and values are due, and the other way round."""
+    stack, x = SRUpp(8, 8, 8, 2), torch.randn(3, 2, 8)
+    with pytest.raises(ValueError, match=f"context must have {24 - size} channels, got {size}"):
+        stack.read(x, context=[torch.randn(4, 2, size)] * 2, causal=True, projected=projected)

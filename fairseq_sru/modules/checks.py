@@ -52,3 +52,9 @@ def check_padding(name: str, pad: Tensor | None, shape: tuple[int, ...]) -> None
         raise ValueError(f"{name} must be {shape}, got {tuple(pad.shape)}")
     if pad.dtype != torch.bool:
         raise ValueError(f"{name} must be bool (True = padding), got {pad.dtype}")
+
+
+def check_context(context: Tensor | None, size: int) -> None:
+    """Raises ValueError unless the context (S, B, size) has this size."""
+    if context is not None and context.size(-1) != size:
+        raise ValueError(f"context must have {size} channels, got {context.size(-1)}")

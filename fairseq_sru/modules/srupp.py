@@ -8,7 +8,7 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
-from fairseq_sru.modules.checks import check_layer_input
+from fairseq_sru.modules.checks import check_context, check_layer_input
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.norm import layer_norms, post_norm
 from fairseq_sru.modules.placement import attention_layers
@@ -81,6 +81,7 @@ class SRUppLayer(RetainedDropout, nn.Module):
         if proj_size % num_heads:
             raise ValueError(f"num_heads ({num_heads}) does not divide proj_size ({proj_size})")
         output_size = hidden_size * (2 if bidirectional else 1)
+        self.input_size = input_size
         self.attends = attention
         self.num_heads = num_heads
         self.head_size = proj_size // num_heads
@@ -137,6 +138,10 @@ class SRUppLayer(RetainedDropout, nn.Module):
         Returns:
             h (L, B, D), c (B, D), weights (B, H, L, S + L) or None; with ``projected`` also the
             keys and values of X, (L, B, 2 d').
+
+        Raises:
+            TypeError: x is a PackedSequence.
+            ValueError: the context has another size.
         """
         refuse_tracing()
         check_layer_input(x)
@@ -144,6 +149,8 @@ class SRUppLayer(RetainedDropout, nn.Module):
         q = self.query(x)
         if self.kv_proj is None:
             return (*self._recur(q, x, c0, pad, mask_c), None)
+        check_context(
+            context, 2 * self.num_heads * self.head_size if projected else self.input_size)
         own = self.kv_proj(q) if projected else None
         if own is None:
             z = q if context is None else torch.cat([self.query(context), q])
