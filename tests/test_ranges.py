@@ -211,8 +211,10 @@ def test_modules_refuse_values_outside(kind, name):
     for value in [*OUTSIDE[RANGES[name]], torch.tensor(1.0), 1j, "1"]:
         if kind in (SRU, SRULayer) and name == "proj_size" and value == 0:
             continue  # no projection
-        with pytest.raises(ValueError, match=f"^{name} must be "):
-            kind(**{**MODULES[kind], name: value})
+        one_layer = {"num_layers": 1} if kind in (SRU, SRUpp) else {}
+        for sizes in (MODULES[kind], {**MODULES[kind], **one_layer}):
+            with pytest.raises(ValueError, match=f"^{name} must be "):
+                kind(**{**sizes, name: value})
 
 
 def test_layers_that_attend_are_whole_numbers():

@@ -110,7 +110,7 @@ class SRU(Stack):
         dropout: float = 0.0,
         **options: Any,
     ) -> None:
-        check_ranges(num_layers=num_layers)
+        check_ranges(num_layers=num_layers, dropout=dropout)
         proj_sizes = proj_size if isinstance(proj_size, Sequence) else [proj_size] * num_layers
         if len(proj_sizes) != num_layers:
             raise ValueError(f"proj_size must be one size or {num_layers}, got {proj_size}")
