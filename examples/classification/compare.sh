@@ -8,7 +8,7 @@
 # CLASSIFICATION: see settings.sh. Arguments are passed on to compare.py, such as --embed-path.
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 
-MODELS=${MODELS:-sru_classifier_2 sru_classifier_4 sru_classifier_8 sru_classifier_2_bidirectional
+MODELS=${MODELS:-sru_classifier_2 sru_classifier_4 sru_classifier_8 sru_classifier_bidirectional
   qrnn_classifier srupp_classifier lstm cnn transformer}
 for name in ${SETS:-MR SUBJ TREC SST-2}; do
   in_python compare.py "$OUT/runs.jsonl" --folder "$CLASSIFICATION" --set "$name" --models $MODELS \
