@@ -59,6 +59,7 @@ RANGES: dict[str, Range] = {
         "embedding_dropout", "output_dropout",
     ), PROBABILITY),
     "alpha_init": FINITE,
+    "forget_bias": EXPONENT,
     "highway_bias": EXPONENT,
     "adaptive_factor": POSITIVE,
     "rows": SIZE,

@@ -37,6 +37,12 @@ def build(preset="sru_classifier_tiny", types=40, classes=3, **options):
     return model.double().eval()
 
 
+@pytest.mark.parametrize("preset", ["srupp", *SRU_PRESETS])
+def test_gates_start_open_to_the_past(preset):
+    layers = build(preset).encoder.layers
+    assert all(layer.recurrence.bias[0].eq(2).all() for layer in layers)
+
+
 def logits(model, tokens):
     return model(tokens, features_only=True, classification_head_name=HEAD)[0]
 

@@ -30,6 +30,16 @@ def stacks():
 STACKS = [pytest.param(stack.double(), id=f"{i}") for i, stack in enumerate(stacks())]
 
 
+@pytest.mark.parametrize("options", [{}, {"forget_bias": 2.0}, {"bidirectional": True}])
+@pytest.mark.parametrize("build, highway_bias", [(SRU, 0.0), (SRUpp, -2.0)])
+def test_gates_start_at_their_biases(build, highway_bias, options):
+    sizes = (5, 6, 4) if build is SRUpp else (5, 6)
+    for layer in build(*sizes, num_layers=2, **options).layers:
+        forget, reset = layer.recurrence.bias
+        assert forget.eq(options.get("forget_bias", 0.0)).all()
+        assert reset.eq(highway_bias).all()
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_padding_changes_nothing(stack):
     """Alone, or among others padded left and right by any amount: equal to 1e-12."""

@@ -44,11 +44,15 @@ class ClassifierConfig(FairseqDataclass):
     )
 
 
+FORGET_BIAS_HELP = "start value of b_f; a sentence's first words reach its last state"
+
+
 @dataclass
 class SRUClassifierConfig(ClassifierConfig, SRULayerConfig):
     """Sizes default to those of the SRU paper's two layers (table 1)."""
 
     dropout: float = field(default=0.5, metadata={"help": "dropout of the recurrence"})
+    forget_bias: float = field(default=2.0, metadata={"help": FORGET_BIAS_HELP})
     highway_bias: float = field(default=0.0, metadata={"help": "start value of b_r"})
 
 
@@ -62,6 +66,7 @@ class SRUppClassifierConfig(ClassifierConfig, SRUppLayerConfig):
     proj_size: int = field(default=64, metadata={"help": "d', attention size"})
     attention: str = field(default="last:1", metadata={"help": ATTENTION_HELP})
     alpha_init: float = field(default=1.0, metadata={"help": "start value of alpha"})
+    forget_bias: float = field(default=2.0, metadata={"help": FORGET_BIAS_HELP})
     highway_bias: float = field(default=0.0, metadata={"help": "start value of b_r"})
 
 

@@ -22,6 +22,10 @@ class LayerConfig(FairseqDataclass):
     layer_norm: LAYER_NORM_CHOICES = field(
         default="none", metadata={"help": "layer norm of whole layers"}
     )
+    forget_bias: float = field(
+        default=0.0,
+        metadata={"help": "start value of b_f; above 0 the cells remember longer at first"},
+    )
     highway_bias: float = field(default=-2.0, metadata={"help": "start value of b_r"})
     checkpoint_activations: bool = field(
         default=False,

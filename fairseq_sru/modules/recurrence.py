@@ -22,6 +22,8 @@ class Recurrence(RetainedDropout, NoScript, nn.Module):
         bidirectional: half of D runs from the last step to the first.
         dropout: of c - s, one mask per sequence (variational).
         highway: h mixes c with the highway input; if x has not size D, with a fourth block of u.
+        forget_bias: start value of b_f; above 0 the cells remember longer at first (Jozefowicz et
+            al., 2015, section 2.2).
         highway_bias: start value of b_r.
         rescale: multiply x by sqrt(1 + 2 exp(highway_bias)), SRU paper section 3.2.
         weight_c: gates read c[t-1] (``v * c``, SRU paper section 2.1).
@@ -39,6 +41,7 @@ class Recurrence(RetainedDropout, NoScript, nn.Module):
         bidirectional: bool = False,
         dropout: float = 0.0,
         highway: bool = True,
+        forget_bias: float = 0.0,
         highway_bias: float = 0.0,
         rescale: bool = False,
         weight_c: bool = True,
@@ -47,11 +50,12 @@ class Recurrence(RetainedDropout, NoScript, nn.Module):
         super().__init__()
         check_ranges(
             input_size=input_size, output_size=output_size, dropout=dropout,
-            highway_bias=highway_bias)
+            forget_bias=forget_bias, highway_bias=highway_bias)
         self.output_size = output_size
         self.bidirectional = bidirectional
         self.dropout = dropout
         self.highway = highway
+        self.forget_bias = forget_bias
         self.highway_bias = highway_bias
         self.tanh = tanh
         self.num_blocks = 4 if highway and input_size != output_size else 3
@@ -64,7 +68,7 @@ class Recurrence(RetainedDropout, NoScript, nn.Module):
         with torch.no_grad():
             if self.weight_c is not None:
                 self.weight_c.uniform_(-1, 1)
-            self.bias[0] = 0
+            self.bias[0] = self.forget_bias
             self.bias[1] = self.highway_bias
 
     def draw_mask(self, rows: int) -> Tensor | None:
