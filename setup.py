@@ -4,6 +4,8 @@ FAIRSEQ_SRU_CUDA=0 leaves CUDA out, =1 demands it; TORCH_CUDA_ARCH_LIST names th
 """
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from glob import glob
@@ -11,6 +13,21 @@ from pathlib import Path
 
 from setuptools import setup
 
+
+def name_toolkit() -> None:
+    """Set CUDA_HOME to where the nvcc on the path has its headers: it may be a link or a script,
+    and PyTorch takes the folder above its own for the toolkit."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None or os.environ.keys() & {"CUDA_HOME", "CUDA_PATH"}:
+        return
+    command = [nvcc, "--dryrun", "-E", "-x", "cu", os.devnull]
+    top = re.search(r"^#\$ TOP=(.+)$", subprocess.run(
+        command, stderr=subprocess.PIPE, text=True).stderr, re.MULTILINE)
+    if top is not None:
+        os.environ["CUDA_HOME"] = os.path.realpath(top[1])
+
+
+name_toolkit()
 try:
     import torch
     from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension

@@ -53,6 +53,26 @@ def test_setup_says_why_cuda_cannot_be_forced():
     assert len(result.stderr.splitlines()) == 1
 
 
+@needs_nvcc
+@pytest.mark.parametrize("kind", ["link", "script"])
+def test_setup_finds_the_headers_of_an_nvcc_elsewhere(kind, tmp_path):
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    if kind == "link":
+        nvcc.symlink_to(NVCC)
+    else:
+        nvcc.write_text(f'#!/bin/sh\nexec {NVCC} "$@"\n')
+        nvcc.chmod(0o755)
+    code = ("import os, runpy, sys; sys.argv = ['', '--version']; runpy.run_path('setup.py'); "
+            "print(os.environ['CUDA_HOME'])")
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("CUDA_HOME", "CUDA_PATH")}
+    environment["PATH"] = f"{nvcc.parent}{os.pathsep}{environment['PATH']}"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment,
+                            capture_output=True, text=True, check=True)
+    assert (Path(result.stdout.split("\n")[-2]) / "include" / "cuda_bf16.h").exists()
+
+
 def test_setup_refuses_an_unknown_cuda_switch():
     result = setup_py(FAIRSEQ_SRU_CUDA="yes")
     assert result.returncode == 1
