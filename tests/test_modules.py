@@ -324,5 +324,5 @@ def test_layers_compile_whole():
 def test_a_context_of_another_size_is_refused(projected, size):
     """Layer inputs where keys and values are due, and the other way round."""
     stack, x = SRUpp(8, 8, 8, 2), torch.randn(3, 2, 8)
-    with pytest.raises(ValueError, match=f"context must have {24 - size} channels, got {size}"):
+    with pytest.raises(ValueError, match=rf"context must be \(S, 2, {24 - size}\), got "):
         stack.read(x, context=[torch.randn(4, 2, size)] * 2, causal=True, projected=projected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 
@@ -54,7 +54,17 @@ def check_padding(name: str, pad: Tensor | None, shape: tuple[int, ...]) -> None
         raise ValueError(f"{name} must be bool (True = padding), got {pad.dtype}")
 
 
-def check_context(context: Tensor | None, size: int) -> None:
-    """Raises ValueError unless the context (S, B, size) has this size."""
-    if context is not None and context.size(-1) != size:
-        raise ValueError(f"context must have {size} channels, got {context.size(-1)}")
+def check_type(x: Tensor, weight: Tensor) -> None:
+    """Raises ValueError for an input of another type than the parameters, unless autocast or a
+    weight that is no plain tensor converts."""
+    plain = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
+    if plain and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"input is {x.dtype}, the parameters are {weight.dtype}: convert one of "
+                         "them, or use torch.autocast")
+
+
+def check_context(context: Tensor | None, batch_size: int, size: int) -> None:
+    """Raises ValueError unless the context is (S, batch_size, size)."""
+    if context is not None and tuple(context.shape[1:]) != (batch_size, size):
+        raise ValueError(
+            f"context must be (S, {batch_size}, {size}), got {tuple(context.shape)}")

@@ -32,7 +32,7 @@ def attention_layers(spec: str | Sequence[int], num_layers: int) -> set[int]:
             chosen = {i for i in layers if i > num_layers - last}
         else:
             chosen = {int(i) for i in spec.split(",")}
-    except ValueError:
+    except (TypeError, ValueError):
         raise ValueError(f"attention must be all, none, every:K, last:N or a list of layers such "
                          f"as 5,10; got {spec!r}") from None
     if not chosen <= set(layers):

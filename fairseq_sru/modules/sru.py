@@ -8,7 +8,7 @@ from typing import Any, Sequence
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fairseq_sru.modules.checks import check_layer_input
+from fairseq_sru.modules.checks import check_layer_input, check_type
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.norm import layer_norms, post_norm
 from fairseq_sru.modules.recurrence import Recurrence
@@ -76,6 +76,7 @@ class SRULayer(nn.Module):
         """
         refuse_tracing()
         check_layer_input(x)
+        check_type(x, self.out_proj.weight)
         x = x if zeroed else zero_padding(x, pad)
         z = x if self.pre_norm is None else self.pre_norm(x)
         if self.in_proj is not None:

@@ -8,7 +8,7 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
-from fairseq_sru.modules.checks import check_context, check_layer_input
+from fairseq_sru.modules.checks import check_context, check_layer_input, check_type
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.norm import layer_norms, post_norm
 from fairseq_sru.modules.placement import attention_layers
@@ -141,16 +141,18 @@ class SRUppLayer(RetainedDropout, nn.Module):
 
         Raises:
             TypeError: x is a PackedSequence.
-            ValueError: the context has another size.
+            ValueError: x has another type than the parameters, or the context or the mask another
+                shape.
         """
         refuse_tracing()
         check_layer_input(x)
+        check_type(x, self.out_proj.weight)
         x = x if zeroed else zero_padding(x, pad)
         q = self.query(x)
         if self.kv_proj is None:
             return (*self._recur(q, x, c0, pad, mask_c), None)
-        check_context(
-            context, 2 * self.num_heads * self.head_size if projected else self.input_size)
+        size = 2 * self.num_heads * self.head_size if projected else self.input_size
+        check_context(context, x.size(1), size)
         own = self.kv_proj(q) if projected else None
         if own is None:
             z = q if context is None else torch.cat([self.query(context), q])

@@ -10,7 +10,13 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import _register_namedtuple
 from torch.utils.checkpoint import checkpoint
 
-from fairseq_sru.modules.checks import check_cells, check_input, check_padding, check_tensors
+from fairseq_sru.modules.checks import (
+    check_cells,
+    check_input,
+    check_padding,
+    check_tensors,
+    check_type,
+)
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.packed import pack, swap, unpack
 from fairseq_sru.ops import Linear
@@ -178,6 +184,7 @@ class Stack(nn.Module):
             zeroed = {id(c): zero_padding(c, context_pad) for c in given_contexts}
             contexts = [None if c is None else zeroed[id(c)] for c in contexts]
         if self.input_proj is not None:
+            check_type(x, self.input_proj.weight)
             x = self.input_proj(x)
         inputs: list[Tensor] = []
         cells: list[Tensor] = []

@@ -57,7 +57,7 @@ def attention(
         output (L, B, C), weights (B, H, L, S) or None.
 
     Raises:
-        ValueError: ``num_heads`` does not divide C, or the mask has another type.
+        ValueError: ``num_heads`` does not divide C, or the mask has another shape or type.
 
     Source: SRU++ paper section 3.
     """
@@ -67,6 +67,7 @@ def attention(
         return varlen_attention(q, k, v, *packing, num_heads, causal), None
     blind = None
     if mask is not None:
+        check_mask(mask, (q.size(1), num_heads, q.size(0), k.size(0)))
         mask, blind = _bounded(mask, q.dtype)
     query, key, value = (split_heads(t, num_heads) for t in (q, k, v))
     length, positions = q.size(0), k.size(0)
@@ -117,8 +118,10 @@ def attention_reach(
         dropout: of the weights. need_weights: whether they are wanted.
 
     Raises:
-        ValueError: ``window`` without ``causal``, or negative.
+        ValueError: ``window`` without ``causal``, or negative; a mask of another shape.
     """
+    if mask is not None:
+        check_mask(mask, (x.size(0), context_length + x.size(0)))
     length = x.size(0)  # len would fix the length in torch.export
     if window is None and mask is None:
         if pad is None and context_pad is None:
@@ -131,6 +134,13 @@ def attention_reach(
             return {"causal": causal, "packing": packing}
     whole = attention_mask(length, pad, context_length, context_pad, causal, window, x.device)
     return {"mask": _combine(whole, mask, x.dtype)}
+
+
+def check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
+    """Raises ValueError for a mask that does not broadcast to ``shape``."""
+    sizes = zip(reversed(mask.shape), reversed(shape))
+    if mask.dim() > len(shape) or not all(size in (1, wanted) for size, wanted in sizes):
+        raise ValueError(f"mask must be broadcastable to {shape}, got {tuple(mask.shape)}")
 
 
 def _combine(mask: Tensor | None, extra: Tensor | None, dtype: torch.dtype) -> Tensor | None:
