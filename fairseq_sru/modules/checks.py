@@ -54,11 +54,13 @@ def check_padding(name: str, pad: Tensor | None, shape: tuple[int, ...]) -> None
         raise ValueError(f"{name} must be bool (True = padding), got {pad.dtype}")
 
 
-def check_type(x: Tensor, weight: Tensor) -> None:
-    """Raises ValueError for an input of another type than the parameters, unless autocast or a
-    weight that is no plain tensor converts."""
-    plain = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point()
-    if plain and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+def check_type(x: Tensor, projection: nn.Module) -> None:
+    """Raises ValueError for an input of another type than the weight of its projection, unless
+    autocast converts it, or a projection whose weight is packed or no plain tensor."""
+    weight: Any = getattr(projection, "weight", None)
+    if type(weight) not in (Tensor, nn.Parameter) or not weight.is_floating_point():
+        return
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         raise ValueError(f"input is {x.dtype}, the parameters are {weight.dtype}: convert one of "
                          "them, or use torch.autocast")
 

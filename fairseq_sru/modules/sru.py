@@ -76,7 +76,7 @@ class SRULayer(nn.Module):
         """
         refuse_tracing()
         check_layer_input(x)
-        check_type(x, self.out_proj.weight)
+        check_type(x, self.out_proj)
         x = x if zeroed else zero_padding(x, pad)
         z = x if self.pre_norm is None else self.pre_norm(x)
         if self.in_proj is not None:

@@ -146,7 +146,7 @@ class SRUppLayer(RetainedDropout, nn.Module):
         """
         refuse_tracing()
         check_layer_input(x)
-        check_type(x, self.out_proj.weight)
+        check_type(x, self.out_proj)
         x = x if zeroed else zero_padding(x, pad)
         q = self.query(x)
         if self.kv_proj is None:

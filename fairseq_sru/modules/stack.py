@@ -184,7 +184,7 @@ class Stack(nn.Module):
             zeroed = {id(c): zero_padding(c, context_pad) for c in given_contexts}
             contexts = [None if c is None else zeroed[id(c)] for c in contexts]
         if self.input_proj is not None:
-            check_type(x, self.input_proj.weight)
+            check_type(x, self.input_proj)
             x = self.input_proj(x)
         inputs: list[Tensor] = []
         cells: list[Tensor] = []
