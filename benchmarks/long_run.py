@@ -81,7 +81,7 @@ def train(options: argparse.Namespace) -> list[list[float]]:
 def translate(options: argparse.Namespace) -> list[list[float]]:
     """python -m fairseq_sru.translate of so many sentences, on one thread."""
     source, target = options.folder / "source.de", options.folder / "target.en"
-    text = (options.recipe / "corpus" / "train.de").read_text(encoding="utf-8")
+    text = (options.recipe / "corpus" / "train.de").read_bytes().decode()
     lines = text.rstrip("\n").split("\n")
     repeated = itertools.islice(itertools.cycle(lines), options.sentences)
     source.write_text("".join(line + "\n" for line in repeated), encoding="utf-8")

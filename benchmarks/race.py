@@ -185,7 +185,7 @@ def score(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         lines = sorted((int(n), text) for n, text in re.findall(
             r"^H-(\d+)\t[^\t]*\t(.*)$", generated, re.MULTILINE))
         metric = sacrebleu.BLEU()
-        reference = Path(path).read_text(encoding="utf-8").split("\n")[: len(lines)]
+        reference = Path(path).read_bytes().decode().split("\n")[: len(lines)]
         bleu = metric.corpus_score([text for _, text in lines], [reference])
         scores[f"bleu_{subset}"] = round(bleu.score, 2)
         scores["signature"] = str(metric.get_signature())

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import re
 import subprocess
 import sys
 import warnings
@@ -250,6 +251,24 @@ def test_score(option, expected, tmp_path):
     result = run_python("-m", "fairseq_sru.score", *args)
     assert result.returncode == 0, result.stderr
     assert expected in result.stdout
+
+
+@pytest.mark.command
+@pytest.mark.parametrize("system, reference, more, message", [
+    ("a b c d\n", "a b c d\nx y z w\n", (), "has 1 lines; .*has 2 lines"),
+    ("a b c d\nx y z w\n", "a b c d\n", ("--sacrebleu",), "has 2 lines; .*has 1 lines"),
+    ("", "", (), "is empty"),
+    (None, "a\n", (), "cannot read .*: No such file"),
+    ("a\n", "a\n", ("--order", 0), "--order must be at least 1"),
+])
+def test_score_reads_both_files_to_their_ends(system, reference, more, message, tmp_path):
+    for name, text in ("system", system), ("reference", reference):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    result = run_python("-m", "fairseq_sru.score", "-s", tmp_path / "system",
+                        "-r", tmp_path / "reference", *more)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert re.search(message, result.stderr)
 
 
 def test_a_taken_name_is_refused():

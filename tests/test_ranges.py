@@ -318,6 +318,19 @@ def test_masks_have_a_shape(shape, causal, dtype):
             attention(x, torch.cat([x, x[:2]]), torch.cat([x, x[:2]]), mask)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.complex64])
+@pytest.mark.parametrize("causal", [False, True])
+def test_masks_of_stacks_have_a_type(dtype, causal):
+    with pytest.raises(ValueError, match="^mask must be bool"):
+        SRUpp(4, 4, 4)(torch.zeros(3, 2, 4), mask=torch.ones(3, 3).to(dtype), causal=causal)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_both_directions_are_not_read_token_by_token(name):
+    with pytest.raises(ValueError, match="a bidirectional stack reads whole sequences"):
+        STACKS[name](bidirectional=True).start(2)
+
+
 def test_masks_of_other_types():
     q = torch.zeros(3, 2, 4)
     with pytest.raises(ValueError, match="mask must be bool"):

@@ -54,7 +54,7 @@ def tatoeba(path: Path) -> list[Pair]:
 
 def multi30k(folder: Path, split: str) -> list[Pair]:
     sides = [
-        (folder / f"{split}.{language}").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        (folder / f"{split}.{language}").read_bytes().decode().rstrip("\n").split("\n")
         for language in Pair._fields
     ]
     if len(sides[0]) != len(sides[1]):

@@ -219,9 +219,11 @@ class Stack(nn.Module):
             window: see :func:`fairseq_sru.ops.attention_mask`; tokens out of reach are forgotten.
 
         Raises:
-            ValueError: ``rows`` is not a multiple of N or below 1, ``window`` negative, or
-                ``context_pad`` does not fit.
+            ValueError: the stack is bidirectional, ``rows`` is not a multiple of N or below 1,
+                ``window`` negative, or ``context_pad`` does not fit.
         """
+        if self.layers[0].recurrence.bidirectional:
+            raise ValueError("a bidirectional stack reads whole sequences, not token by token")
         check_ranges(rows=rows, window=window)
         check_padding(
             "context_pad", context_pad, (0, rows) if context is None else tuple(context.shape[:2]))

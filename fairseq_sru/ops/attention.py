@@ -118,7 +118,8 @@ def attention_reach(
         dropout: of the weights. need_weights: whether they are wanted.
 
     Raises:
-        ValueError: ``window`` without ``causal``, or negative; a mask of another shape.
+        ValueError: ``window`` without ``causal``, or negative; a mask of another shape
+            or type.
     """
     if mask is not None:
         check_mask(mask, (x.size(0), context_length + x.size(0)))
@@ -137,7 +138,9 @@ def attention_reach(
 
 
 def check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
-    """Raises ValueError for a mask that does not broadcast to ``shape``."""
+    """Raises ValueError for a mask that does not broadcast to ``shape``, or of another type."""
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise ValueError(f"mask must be bool (True = takes part) or float, got {mask.dtype}")
     sizes = zip(reversed(mask.shape), reversed(shape))
     if mask.dim() > len(shape) or not all(size in (1, wanted) for size, wanted in sizes):
         raise ValueError(f"mask must be broadcastable to {shape}, got {tuple(mask.shape)}")
@@ -250,11 +253,9 @@ def _bounded(mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     if mask.dtype == torch.bool:
         blind = ~mask.any(-1, keepdim=True)
         mask = additive(mask, dtype)
-    elif mask.is_floating_point():
+    else:
         mask = mask.clamp(min=_lowest(mask.dtype))
         blind = ~(mask > _lowest(mask.dtype)).any(-1, keepdim=True)
-    else:
-        raise ValueError(f"mask must be bool (True = takes part) or float, got {mask.dtype}")
     readable = (
         mask.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed())
     return mask, None if readable and not blind.any() else blind
