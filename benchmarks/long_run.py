@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
+from fairseq_sru.files import read_lines
+
 ROOT = Path(__file__).parents[1]
 EVERY = 5  # seconds between two looks
 TICK = os.sysconf("SC_CLK_TCK")
@@ -81,8 +83,7 @@ def train(options: argparse.Namespace) -> list[list[float]]:
 def translate(options: argparse.Namespace) -> list[list[float]]:
     """python -m fairseq_sru.translate of so many sentences, on one thread."""
     source, target = options.folder / "source.de", options.folder / "target.en"
-    text = (options.recipe / "corpus" / "train.de").read_bytes().decode()
-    lines = text.rstrip("\n").split("\n")
+    lines = read_lines(options.recipe / "corpus" / "train.de")
     repeated = itertools.islice(itertools.cycle(lines), options.sentences)
     source.write_text("".join(line + "\n" for line in repeated), encoding="utf-8")
     model = options.model or options.recipe / "exported"

@@ -23,6 +23,8 @@ from typing import Any
 
 import sacrebleu
 
+from fairseq_sru.files import read_lines
+
 ROOT = Path(__file__).resolve().parents[1]
 RADAM = "--optimizer radam --weight-decay 0.1 --radam-decay matrices --radam-betas (0.9,0.98)"
 ADAM = "--optimizer adam --adam-betas (0.9,0.98)"
@@ -185,7 +187,9 @@ def score(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         lines = sorted((int(n), text) for n, text in re.findall(
             r"^H-(\d+)\t[^\t]*\t(.*)$", generated, re.MULTILINE))
         metric = sacrebleu.BLEU()
-        reference = Path(path).read_bytes().decode().split("\n")[: len(lines)]
+        reference = read_lines(Path(path))
+        if len(lines) != len(reference):
+            sys.exit(f"{subset} has {len(lines)} sentences and {path} {len(reference)} lines")
         bleu = metric.corpus_score([text for _, text in lines], [reference])
         scores[f"bleu_{subset}"] = round(bleu.score, 2)
         scores["signature"] = str(metric.get_signature())

@@ -7,6 +7,7 @@ import random
 
 import pytest
 from conftest import ROOT, run_python
+from test_lines import BREAKS
 
 RECIPE = ROOT / "examples" / "tatoeba"
 SPLITS = ("train", "valid", "test", "test1")
@@ -61,6 +62,24 @@ def test_no_sentence_is_in_two_splits(pairs, multi30k, tmp_path):
     lost = set(pairs) - {pair for rows in found.values() for pair in rows}
     assert lost and all(held_out & {de.lower(), en.lower()} for de, en in lost)
     assert len(found["train"]) == len(set(found["train"]))
+
+
+@pytest.mark.command
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_captions_end_at_newlines(end, pairs, tmp_path):
+    captions = [(f"Ein{mark} Bild {i}.", f"A picture{mark} {i}.") for i, mark in enumerate(BREAKS)]
+    for split in "train", "valid", "test":
+        for side, language in enumerate(("de", "en")):
+            text = "".join(f"{split} {row[side]}{end}" for row in captions)
+            (tmp_path / f"{split}.{language}").write_bytes(text.encode())
+    write(tmp_path / "pairs.tsv.xz", pairs)
+    (tmp_path / "out").mkdir()
+    result = run_python(RECIPE / "corpus.py", tmp_path / "pairs.tsv.xz", tmp_path, tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    found = [(tmp_path / "out" / f"train.{language}").read_bytes().decode().split("\n")
+             for language in ("de", "en")]
+    for german, english in captions:
+        assert (f"train {german}", f"train {english}") in zip(*found)
 
 
 @pytest.mark.command

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
+from fairseq_sru.files import read_lines
+
 SHARE = {0: "valid", 1: "test"}  # of 100; the rest is train
 
 
@@ -53,10 +55,7 @@ def tatoeba(path: Path) -> list[Pair]:
 
 
 def multi30k(folder: Path, split: str) -> list[Pair]:
-    sides = [
-        (folder / f"{split}.{language}").read_bytes().decode().rstrip("\n").split("\n")
-        for language in Pair._fields
-    ]
+    sides = [read_lines(folder / f"{split}.{language}") for language in Pair._fields]
     if len(sides[0]) != len(sides[1]):
         sys.exit(f"{folder}/{split}.de and .en have {len(sides[0])} and {len(sides[1])} lines")
     return [Pair(*row) for row in zip(*sides)]

@@ -16,7 +16,7 @@ TATOEBA=${TATOEBA:-$ROOT/../shared/data/tatoeba/deu-eng.tsv.xz}
 
 corpus() {
   mkdir "$1"
-  "$PYTHON" "$HERE/corpus.py" "$TATOEBA" "$OUT/multi30k/corpus" "$1"
+  PYTHONPATH=$ROOT "$PYTHON" "$HERE/corpus.py" "$TATOEBA" "$OUT/multi30k/corpus" "$1"
 }
 
 binary() {

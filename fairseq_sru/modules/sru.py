@@ -73,6 +73,10 @@ class SRULayer(nn.Module):
         h (L, B, D), c (B, D).
 
         ``zeroed``: x is zero where it is padded, as the h of another layer is.
+
+        Raises:
+            TypeError: x is a PackedSequence.
+            ValueError: x has another type than the parameters.
         """
         refuse_tracing()
         check_layer_input(x)

@@ -141,8 +141,8 @@ class SRUppLayer(RetainedDropout, nn.Module):
 
         Raises:
             TypeError: x is a PackedSequence.
-            ValueError: x has another type than the parameters, or the context or the mask another
-                shape.
+            ValueError: x has another type than the parameters, the context another shape, or
+                the mask another shape or type.
         """
         refuse_tracing()
         check_layer_input(x)

@@ -1,0 +1,79 @@
+"""Inputs, padding, contexts and masks of other shapes or types are one line."""
+
+import pytest
+import torch
+
+from fairseq_sru.modules import SRU, SRUpp
+from fairseq_sru.ops import attention
+from fairseq_sru.ops.attention import attention_mask
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(3, 2), torch.zeros(2, 2, dtype=torch.bool)])
+def test_padding_has_a_shape_and_a_type(wrong):
+    stack, x = SRUpp(4, 4, 4), torch.zeros(3, 2, 4)
+    with pytest.raises(ValueError, match="^pad must be"):
+        stack(x, pad=wrong)
+    for read in (lambda: stack(x, context=x, context_pad=wrong),
+                 lambda: stack.start(2, x, wrong)):
+        with pytest.raises(ValueError, match="^context_pad must be"):
+            read()
+
+
+STACKS = {
+    "sru": lambda **options: SRU(4, 4, **options),
+    "srupp": lambda **options: SRUpp(4, 4, 4, **options),
+}
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"project_input": True}, {"layer_norm": "pre"}, {"bidirectional": True}])
+@pytest.mark.parametrize("name", STACKS)
+def test_inputs_have_the_type_of_the_parameters(name, options):
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        stack = STACKS[name](**options).to(dtype)
+        for other in {torch.float32, torch.float64, torch.bfloat16, torch.float16} - {dtype}:
+            with pytest.raises(ValueError, match=f"input is {other}, the parameters are {dtype}"):
+                stack(torch.zeros(3, 2, 4, dtype=other))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert STACKS[name](**options)(torch.zeros(3, 2, 4, dtype=torch.bfloat16))[0].shape[0] == 3
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (5, 3, 4), (2, 4), (5, 2, 3)])
+def test_a_context_has_a_shape(shape):
+    with pytest.raises(ValueError, match=r"^context must be \(S, 2, 4\), got "):
+        SRUpp(4, 4, 4)(torch.zeros(3, 2, 4), context=torch.zeros(shape))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(3, 3), (5, 5), (2, 5), (5, 3), (2, 3, 5)])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_masks_have_a_shape(shape, causal, dtype):
+    mask, x = torch.ones(shape, dtype=dtype), torch.zeros(3, 2, 4)
+    with pytest.raises(ValueError, match="^mask must be broadcastable to "):
+        SRUpp(4, 4, 4)(x, context=x[:2], mask=mask, causal=causal)
+    if shape != (2, 3, 5):  # of two heads
+        with pytest.raises(ValueError, match="^mask must be broadcastable to "):
+            attention(x, torch.cat([x, x[:2]]), torch.cat([x, x[:2]]), mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.complex64])
+@pytest.mark.parametrize("causal", [False, True])
+def test_masks_of_stacks_have_a_type(dtype, causal):
+    with pytest.raises(ValueError, match="^mask must be bool"):
+        SRUpp(4, 4, 4)(torch.zeros(3, 2, 4), mask=torch.ones(3, 3).to(dtype), causal=causal)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_both_directions_are_not_read_token_by_token(name):
+    with pytest.raises(ValueError, match="a bidirectional stack reads whole sequences"):
+        STACKS[name](bidirectional=True).start(2)
+
+
+def test_masks_of_other_types():
+    q = torch.zeros(3, 2, 4)
+    with pytest.raises(ValueError, match="mask must be bool"):
+        attention(q, q, q, torch.ones(3, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match="padding must be bool"):
+        attention_mask(3, torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="num_heads must divide"):
+        attention(q, q, q, num_heads=3)
