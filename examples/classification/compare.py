@@ -4,7 +4,8 @@ python compare.py OUT.jsonl --folder FOLDER --set SET [--models NAME ...] [--epo
 
 A run is a model, a dropout, and a fold where the set has no test file of its own, else a seed. All
 have the same embedding, batches and optimizer: Adam, 1e-3; of the embedding, only the rows of words
-that a batch has. The test accuracy is that of the epoch that was best in validation. Seconds are
+that a batch has. The first runs try every dropout, the others have the one that was best in
+validation. The test accuracy is that of the epoch that was best in validation. Seconds are
 processor seconds of training alone. Runs that OUT.jsonl has already are not made again.
 """
 
@@ -16,8 +17,9 @@ import random
 import time
 from itertools import product
 from pathlib import Path
+from statistics import mean
 from types import SimpleNamespace
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 import torch
 from fairseq.data import Dictionary
@@ -145,6 +147,14 @@ def accuracy(model: Any, data: Data, part: str) -> float:
     return 100 * torch.cat(right).float().mean().item()
 
 
+def best_dropout(runs: Iterable[dict[str, Any]]) -> float:
+    """The dropout whose runs were best in validation, on average."""
+    tries: dict[float, list[float]] = {}
+    for run in runs:
+        tries.setdefault(run["dropout"], []).append(run["valid"])
+    return max(tries, key=lambda dropout: mean(tries[dropout]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, metavar="OUT.jsonl")
@@ -154,6 +164,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--dropouts", type=float, nargs="+", default=[0.3, 0.5])
     parser.add_argument("--runs", type=int, help="seeds (default 5), or folds (default 10)")
+    parser.add_argument("--tuning-runs", type=int, default=2,
+                        help="how many of them try every dropout")
     parser.add_argument("--embed-path")
     parser.add_argument("--freeze-embed", action="store_true")
     args = parser.parse_args()
@@ -161,21 +173,29 @@ def main() -> None:
     register()
     done = [json.loads(line) for line in args.out.open()] if args.out.exists() else []
     split = has_split(args.folder, args.set)
-    runs = args.runs or (5 if split else FOLDS)
-    for run, name, dropout in product(range(runs), args.models, args.dropouts):
-        key = dict(set=args.set, model=name, dropout=dropout, epochs=args.epochs, run=run,
-                   embed_path=args.embed_path, freeze_embed=args.freeze_embed)
-        if any(key.items() <= line.items() for line in done):
-            continue
-        data = Data(load(args.folder, args.set, 0 if split else run))
-        torch.manual_seed(run)
-        model = build(name, data.dictionary, len(data.labels), dropout,
-                      embed_path=args.embed_path, freeze_embed=args.freeze_embed)
-        line = {**key, **train(model, data, args.epochs, seed=run)}
-        with args.out.open("a") as file:
-            print(json.dumps(line), file=file)
-        print(f"{args.set} {name} dropout {dropout} run {run}: {line['test']:.1f}, "
-              f"{line['sentences_a_second']:.0f} sentences a second", flush=True)
+    for run, name in product(range(args.runs or (5 if split else FOLDS)), args.models):
+        model_key = dict(set=args.set, model=name, epochs=args.epochs,
+                         embed_path=args.embed_path, freeze_embed=args.freeze_embed)
+        dropouts = args.dropouts
+        if run >= args.tuning_runs:
+            dropouts = [best_dropout(
+                line for line in done
+                if model_key.items() <= line.items() and line["run"] < args.tuning_runs
+                and line["dropout"] in dropouts)]
+        for dropout in dropouts:
+            key = {**model_key, "dropout": dropout, "run": run}
+            if any(key.items() <= line.items() for line in done):
+                continue
+            data = Data(load(args.folder, args.set, 0 if split else run))
+            torch.manual_seed(run)
+            model = build(name, data.dictionary, len(data.labels), dropout,
+                          embed_path=args.embed_path, freeze_embed=args.freeze_embed)
+            line = {**key, **train(model, data, args.epochs, seed=run)}
+            done.append(line)
+            with args.out.open("a") as file:
+                print(json.dumps(line), file=file)
+            print(f"{args.set} {name} dropout {dropout} run {run}: {line['test']:.1f}, "
+                  f"{line['sentences_a_second']:.0f} sentences a second", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 class LSTM(nn.Module):
@@ -24,6 +25,25 @@ class LSTM(nn.Module):
 
     def forward(self, x: Tensor, pad: Tensor | None = None) -> tuple[Tensor]:
         return (self.lstm(x)[0],)  # padding comes after what is read
+
+
+class BidirectionalLSTM(nn.Module):
+    """One layer of ``nn.LSTM`` that reads both ways, the maximum over all tokens (Conneau et al.,
+    2017, BiLSTM-max). Tokens after a short sentence's end are not read."""
+
+    pooling = "max"
+    output_size = 256
+
+    def __init__(self, input_size: int, dropout: float) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, self.output_size // 2, bidirectional=True)
+
+    def forward(self, x: Tensor, pad: Tensor | None = None) -> tuple[Tensor]:
+        if pad is None:
+            return (self.lstm(x)[0],)
+        lengths = pad.logical_not().sum(0).clamp(min=1)
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        return (pad_packed_sequence(self.lstm(packed)[0], total_length=len(x))[0],)
 
 
 class CNN(nn.Module):
@@ -68,4 +88,4 @@ def positions(length: int, size: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-PEERS = {"lstm": LSTM, "cnn": CNN, "transformer": Transformer}
+PEERS = {"lstm": LSTM, "lstm_bidirectional": BidirectionalLSTM, "cnn": CNN, "transformer": Transformer}
