@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import fields
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 from omegaconf import ListConfig
 
 from fairseq_sru.errors import UsageError
-from fairseq_sru.ranges import RANGES, check_ranges
+from fairseq_sru.ranges import RANGES, Range
 
 
 def check_config(config: Any, kind: type) -> None:
@@ -23,27 +24,31 @@ def check_config(config: Any, kind: type) -> None:
     check_options(config, (option.name for option in fields(kind)))
 
 
-def check_options(config: Any, names: Iterable[str]) -> None:
-    """As :func:`check_config`, those of ``names`` that have a range."""
+def check_options(
+    config: Any, names: Iterable[str], ranges: Mapping[str, Range] = RANGES
+) -> None:
+    """As :func:`check_config`, those of ``names`` that have a range; None keeps a default."""
     for name in names:
-        if name not in RANGES:
+        if name not in ranges:
             continue
         value = getattr(config, name, None)
         if isinstance(value, ListConfig):
             value = list(value)
-        elif isinstance(value, str):  # some of fairseq's options, before it has converted them
-            value = _number(value)
-        try:
-            check_ranges(**{name: value})
-        except ValueError as error:
-            raise UsageError(f"--{name.replace('_', '-')}{str(error)[len(name):]}") from error
+        elif isinstance(value, str):
+            value = _read(value)
+        if value is not None and value not in ranges[name]:
+            raise UsageError(f"--{name.replace('_', '-')} must be {ranges[name].description}, "
+                             f"got {value!r}")
 
 
-def _number(text: str) -> Any:
-    """None for an interpolation, or what is no number for another reason."""
-    for kind in (int, float):
+def _read(text: str) -> Any:
+    """What some of fairseq's options are written as; None for an interpolation, which says where
+    the value is, and the text itself if it is no value."""
+    if text.startswith("${"):
+        return None
+    for read in (ast.literal_eval, float):
         try:
-            return kind(text)
-        except ValueError:
+            return read(text)
+        except (ValueError, SyntaxError):
             continue
-    return None
+    return text

@@ -31,6 +31,10 @@ class Slots:
 
     def append(self, values: Tensor) -> None:
         """values: (rows, new slots, ...)"""
+        if torch.is_grad_enabled() and (values.requires_grad or self._buffer.requires_grad):
+            self._buffer = torch.cat([self.values, values], 1)  # autograd needs what it has read
+            self._first, self._end = 0, self._buffer.size(1)
+            return
         end = self._end + values.size(1)
         if end > self._buffer.size(1):
             used = self.values
@@ -86,7 +90,8 @@ class DecodingState:
         Raises:
             ValueError: ``rows`` is not a multiple of N, or ``window`` negative.
         """
-        check_ranges(window=window)
+        if window is not None:
+            check_ranges(window=window)
         sentences, length = source_mask.shape
         if rows % sentences:
             raise ValueError(f"{rows} hypotheses cannot be shared out among {sentences} sentences")
@@ -102,13 +107,18 @@ class DecodingState:
         self._widths = deque([1] * length)  # slots of each token not yet forgotten
         self._mask = Slots(source_mask.repeat_interleave(self.beam, 0))  # (R, slots)
 
+    @property
+    def rows(self) -> int:
+        """R"""
+        return self._mask.values.size(0)
+
     def grow(self) -> Tensor:
         """Add a slot per hypothesis, visible to itself: mask (N, 1, beam, slots).
 
         The caches' slots for this token are still to be appended.
         """
         own = self._own[: self.beam, : self.beam]
-        self._mask.append(own.repeat(self._mask.values.size(0) // self.beam, 1))
+        self._mask.append(own.repeat(self.rows // self.beam, 1))
         self._widths.append(self.beam)
         self.length += 1
         while self._window is not None and len(self._widths) > self._window + 1:
@@ -129,7 +139,7 @@ class DecodingState:
         Args:
             new_order: (R',) rows of the present state.
         """
-        old_sentences = self._mask.values.size(0) // self.beam
+        old_sentences = self.rows // self.beam
         self.cells, self.masks = (
             [x if x is None else x.index_select(0, new_order) for x in of_layers]
             for of_layers in (self.cells, self.masks))

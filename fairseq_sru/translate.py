@@ -14,6 +14,7 @@ from fairseq_sru.errors import UsageError, one_line
 from fairseq_sru.files import lines, text_files
 from fairseq_sru.inference import PRECISIONS, GenerationOptions
 from fairseq_sru.inference.translator import Translator
+from fairseq_sru.ranges import check_ranges
 
 SEARCH = {  # options of the search, besides --beam and --nbest
     "lenpen": "length penalty: above 1 favours long translations",
@@ -41,10 +42,9 @@ def main() -> None:
     search = {name: getattr(args, name) for name in ("beam", "nbest", *SEARCH)}
     try:
         GenerationOptions(**search)
+        check_ranges(threads=args.threads)
     except ValueError as error:
         raise UsageError(f"--{str(error).replace('_', '-')}") from error
-    if args.threads < 1:
-        raise UsageError(f"--threads must be at least 1, got {args.threads}")
     translator = Translator(args.model, **options)
     with text_files(args.input, args.output) as (source, target):
         started, count = time.monotonic(), 0

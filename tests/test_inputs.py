@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fairseq_sru.modules import SRU, SRUpp
+from fairseq_sru.modules import SRU, SRUpp, pool
 from fairseq_sru.ops import attention
 from fairseq_sru.ops.attention import attention_mask
 
@@ -77,3 +77,46 @@ def test_masks_of_other_types():
         attention_mask(3, torch.zeros(3, 2))
     with pytest.raises(ValueError, match="num_heads must divide"):
         attention(q, q, q, num_heads=3)
+
+
+@pytest.mark.parametrize("placement", ["all", "none"])
+@pytest.mark.parametrize("wrong", [[2], [-1], 1, None, "1", [None]])
+def test_wanted_weights_are_those_of_layers(placement, wrong):
+    stack = SRUpp(4, 4, 4, 2, attention=placement)
+    with pytest.raises(ValueError, match="^need_weights must be True, False or layers from 0 to 1"):
+        stack(torch.zeros(3, 2, 4), need_weights=wrong)
+    with pytest.raises(ValueError, match="^need_weights must be"):
+        stack.step(torch.zeros(1, 2, 4), stack.start(2), need_weights=wrong)
+
+
+@pytest.mark.parametrize("name", STACKS)
+@pytest.mark.parametrize("shape", [(1, 3, 4), (1, 1, 4), (1, 2, 3), (2, 4)])
+def test_a_step_has_the_rows_of_its_state(name, shape):
+    stack = STACKS[name]()
+    state = stack.start(2)
+    with pytest.raises(ValueError, match="^input must be"):
+        stack.step(torch.zeros(shape), state)
+    assert stack.step(torch.zeros(1, 2, 4), state)[0].shape == (1, 2, 4)
+
+
+def test_masks_are_checked_where_nothing_attends():
+    with pytest.raises(ValueError, match="^mask must be broadcastable to "):
+        SRUpp(4, 4, 4, attention="none")(torch.zeros(3, 2, 4), mask=torch.ones(4, 4))
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_nan_in_a_mask_is_not_a_row_that_sees_nothing(need_weights):
+    q, mask = torch.zeros(3, 2, 4), torch.zeros(3, 3)
+    mask[1] = torch.nan
+    out, _ = attention(q, q, q, mask, need_weights=need_weights)
+    assert out[1].isnan().all() and out[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+def test_pooling_has_shapes(pooling):
+    h = torch.zeros(3, 2, 4)
+    for wrong in (torch.zeros(3, 2), torch.zeros(2, 3, dtype=torch.bool)):
+        with pytest.raises(ValueError, match="^pad must be"):
+            pool(h, wrong, pooling)
+    with pytest.raises(ValueError, match="^h must be"):
+        pool(h[0], None, pooling)

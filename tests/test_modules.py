@@ -143,6 +143,7 @@ def test_steps_in_a_window_equal_the_band(window, layer_norm):
         x = torch.cat([x[:, order], torch.randn(1, len(rows), 6, dtype=torch.float64)])
 
 
+@torch.inference_mode()
 def test_a_window_bounds_memory_and_copies():
     stack = SRUpp(6, 6, 4, 1, alpha_init=0.7).eval()
     state = stack.start(1, window=10)
@@ -168,6 +169,21 @@ def test_without_attention_nothing_grows_with_the_square_of_the_length():
     assert state.grow().shape == (2, 1, 1, 1)
 
 
+@pytest.mark.parametrize("window", [None, 2])
+def test_gradients_through_steps_are_those_of_the_whole(window):
+    torch.manual_seed(0)
+    stack = SRUpp(6, 6, 4, 2, alpha_init=0.7).double()
+    x, context = (torch.randn(n, 2, 6, dtype=torch.float64, requires_grad=True) for n in (5, 3))
+    whole = stack(x, context=context, causal=True, window=window).h
+    state = stack.start(2, context, window=window)
+    steps = torch.cat([stack.step(token, state)[0] for token in x.split(1)])
+    leaves = [x, context, *stack.parameters()]
+    expected, found = (torch.autograd.grad(h.square().sum(), leaves) for h in (whole, steps))
+    for one, other in zip(expected, found):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@torch.inference_mode()
 def test_caches_do_not_copy_themselves_at_every_step():
     stack = SRUpp(6, 6, 4, 1, alpha_init=0.7).eval()
     state = stack.start(4, torch.randn(3, 2, 6))

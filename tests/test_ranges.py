@@ -28,6 +28,7 @@ from fairseq_sru.errors import UsageError
 from fairseq_sru.inference import GenerationOptions
 from fairseq_sru.modules import SRU, SRULayer, SRUpp, SRUppLayer
 from fairseq_sru.modules.recurrence import Recurrence
+from fairseq_sru.modules.stack import Stack
 from fairseq_sru.ops import (
     attention,
     attention_mask,
@@ -50,6 +51,8 @@ OUTSIDE = {
     ranges.POSITIVE: [0.0, -1.0, NAN, INF, 1e39],
     ranges.NOT_NEGATIVE: [-1e-9, NAN, INF, 1e39],
     ranges.FINITE: [NAN, INF, -INF, 1e39],
+    ranges.TEMPERATURE: [0.0, -1.0, 1e-38, NAN, INF, 1e39],
+    ranges.FLAG: [0, 1, 0.0],
     ranges.EXPONENT: [NAN, INF, 100.0, -1000.0],
     ranges.RATES: [[-1.0], [NAN], [1e-3, INF]],
     ranges.BETAS: ["(0.9, 1.0)", "(-0.1, 0.9)", "(0.9, nan)", "(0.9,)", "0.9"],
@@ -88,7 +91,7 @@ OURS = {key: kind for key, kind in REGISTERED.items()
 NUMBERS = (int, float, Optional[int], Optional[float], List[float])
 CASES = [
     (key, option.name) for key, kind in OURS.items() for option in fields(kind)
-    if option.type in NUMBERS or option.name in RANGES]
+    if option.type in NUMBERS or RANGES.get(option.name, ranges.FLAG) is not ranges.FLAG]
 
 
 def ids(case):
@@ -194,27 +197,52 @@ MODULES = {
 
 
 def module_options(kind):
-    """Names in the signature, and what a stack or layer hands on."""
-    names = set(inspect.signature(kind).parameters)
-    if kind in (SRU, SRUpp, SRULayer, SRUppLayer):
-        names |= set(inspect.signature(Recurrence).parameters) - {"input_size", "output_size"}
+    """Names and defaults in the signature, and of what a stack or layer hands on."""
+    kinds = {
+        SRULayer: [Recurrence],
+        SRUppLayer: [Recurrence],
+        SRU: [Recurrence, SRULayer, Stack],
+        SRUpp: [Recurrence, SRUppLayer, Stack],
+    }.get(kind, [])
+    options = {name: option.default for each in [*kinds, kind]
+               for name, option in inspect.signature(each).parameters.items()}
+    handed = {"output_size"} if kinds else set()
     if kind is SRUpp:
-        names |= set(inspect.signature(SRUppLayer).parameters) - {"recurrence_dropout"}
-        names -= {"attention"}
-    return sorted(names & RANGES.keys())
+        handed |= {"recurrence_dropout"}
+    return {name: options[name] for name in sorted(options.keys() & RANGES.keys() - handed)}
 
 
 @pytest.mark.parametrize("kind, name", [
     (kind, name) for kind in MODULES for name in module_options(kind)])
 def test_modules_refuse_values_outside(kind, name):
     assert kind(**MODULES[kind])
-    for value in [*OUTSIDE[RANGES[name]], torch.tensor(1.0), 1j, "1"]:
+    for value in [*OUTSIDE[RANGES[name]], None, torch.tensor(1.0), 1j, "1", "no"]:
+        if value is None and module_options(kind)[name] is None:
+            continue
         if kind in (SRU, SRULayer) and name == "proj_size" and value == 0:
             continue  # no projection
         one_layer = {"num_layers": 1} if kind in (SRU, SRUpp) else {}
         for sizes in (MODULES[kind], {**MODULES[kind], **one_layer}):
             with pytest.raises(ValueError, match=f"^{name} must be "):
                 kind(**{**sizes, name: value})
+
+
+def test_every_flag_has_its_range():
+    """Every option of modules whose default is True or False."""
+    for kind in MODULES:
+        flags = {name for name, option in inspect.signature(kind).parameters.items()
+                 if isinstance(option.default, bool)}
+        assert flags - {"attention"} <= module_options(kind).keys()
+    with pytest.raises(ValueError, match="^attention of a layer must be True or False"):
+        SRUppLayer(4, 4, 4, attention="none")
+
+
+@pytest.mark.parametrize("flag", ["causal", "projected"])
+@pytest.mark.parametrize("placement", ["all", "none"])
+def test_reading_refuses_what_is_no_flag(flag, placement):
+    for value in ("no", 1, None):
+        with pytest.raises(ValueError, match=f"^{flag} must be True or False"):
+            SRUpp(4, 4, 4, attention=placement)(torch.zeros(3, 2, 4), **{flag: value})
 
 
 def test_layers_that_attend_are_whole_numbers():

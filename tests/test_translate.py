@@ -3,18 +3,19 @@ engine."""
 
 from __future__ import annotations
 
-import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from conftest import USER_DIR, fails_in_one_line, run_fairseq, run_python, train
+from safetensors.torch import save_file
 from test_translation import build
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.inference import PRECISIONS, ModelWeights, read_model
 from fairseq_sru.inference.export import Package, load, save
+from fairseq_sru.inference.from_fairseq import import_checkpoint
 from fairseq_sru.inference.text import Words
 from fairseq_sru.inference.translator import Translator
 from fairseq_sru.inference.vocabulary import Vocabulary
@@ -141,6 +142,39 @@ def test_unknown_options_are_refused(exported):
             translator.translate(LINES, **wrong)
 
 
+@pytest.mark.parametrize("lines, error", [
+    ("wort1 wort2", TypeError), (b"wort1", TypeError), ([1], TypeError), ([None], TypeError),
+    ([b"wort1"], TypeError), (["wort1 \ud800"], ValueError),
+])
+def test_lines_are_text(exported, lines, error):
+    translator = Translator(exported)
+    for read in (translator.translate, translator.best, lambda x: list(translator.stream(x))):
+        with pytest.raises(error, match="line"):
+            read(lines)
+
+
+def test_a_stream_refuses_options_before_it_reads(exported):
+    translator = Translator(exported)
+    for wrong in (dict(beam=-1), dict(beam=23), dict(threads=1.5), dict(threads=0), dict(bos=24)):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be "):
+            translator.stream(iter([]), **wrong)
+
+
+def test_every_line_has_as_many_translations_as_wanted(exported):
+    short = dict(beam=5, nbest=5, max_len_b=0, min_len=0)
+    for best in Translator(exported).stream(LINES[:3], **short):
+        assert [t.text for t in best] == [""] * 5
+        assert best[0].score > best[1].score == -torch.inf
+
+
+def test_scores_that_are_not_finite_are_said(model):
+    package = import_checkpoint(model, "float32")
+    for tensor in package.weights.tensors.values():
+        tensor.fill_(torch.nan)
+    with pytest.raises(UsageError, match="scores are not finite: 'wort1'"):
+        Translator(package).translate(["wort1"])
+
+
 def damage(exported, folder, name, change):
     for path in exported.iterdir():
         content = path.read_bytes()
@@ -152,22 +186,35 @@ def damage(exported, folder, name, change):
 
 @pytest.mark.parametrize("name, change, message", [
     ("config.json", lambda b: None, "not an exported model"),
-    ("config.json", lambda b: b[: len(b) // 2], "config.json is damaged"),
-    ("config.json", lambda b: b"[]", "config.json is damaged"),
-    ("config.json", lambda b: b"{}", "config.json is damaged"),
-    ("config.json", lambda b: json.dumps({**json.loads(b), "format": 9}).encode(), "format 9"),
+    *[(name, change, f"{name} is not the file that was exported")
+      for name in ("config.json", "source.txt", "target.txt") for change in (
+          lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\xff" + b[1:],
+          lambda b: b + b"more\n", lambda b: b.replace(b"1", b"2", 1))],
     ("model.safetensors", lambda b: None, "model.safetensors"),
     ("model.safetensors", lambda b: b[:-9], "model.safetensors"),
     ("model.safetensors", lambda b: b"text", "model.safetensors"),
-    ("target.txt", lambda b: None, "target.txt"),
-    ("target.txt", lambda b: b"\xff" + b[1:], "target.txt"),
-    ("source.txt", lambda b: b + b"more\n", "source.txt has 25 tokens, the model 24"),
+    ("target.txt", lambda b: None, "target.txt is missing"),
 ])
 def test_a_damaged_folder_is_one_line(exported, tmp_path, name, change, message):
     damage(exported, tmp_path, name, change)
     with pytest.raises(UsageError, match=message):
         load(tmp_path)
+    if name == "source.txt":  # the command, once a kind of damage
+        return
     assert message in fails_in_one_line(run_python("-m", "fairseq_sru.translate", tmp_path))
+
+
+def test_a_folder_of_another_version_is_one_line(exported, tmp_path, monkeypatch):
+    package = load(exported)
+    with monkeypatch.context() as patched:
+        patched.setattr("fairseq_sru.inference.export.FORMAT", 9)
+        save(package, tmp_path / "newer")
+    with pytest.raises(UsageError, match="has format 9, .* export the checkpoint anew"):
+        load(tmp_path / "newer")
+    damage(exported, tmp_path, "", None)
+    save_file(package.weights.tensors, str(tmp_path / "model.safetensors"))  # as format 1
+    with pytest.raises(UsageError, match="export the checkpoint anew"):
+        load(tmp_path)
 
 
 def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path):
@@ -179,6 +226,13 @@ def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path):
         ([exported, "--input", tmp_path / "none"], "cannot read"),
         ([exported, "--output", tmp_path / "text" / "out"], "cannot write"),
         ([exported, "--beam", "0"], "beam"),
+        ([exported, "--beam", "100000"], "beam must be at most 22"),
+        ([exported, "--min-len", "300"], "--min-len must be at most the 200 tokens"),
+        ([exported, "--min-len", "300", "--max-len-a", "1"], "min_len must be at most 202"),
+        ([exported, "--temperature", "1e-38"], "--temperature must be at least"),
+        ([exported, "--threads", "0"], "--threads must be"),
+        ([model, "--source-lang", "en"], "--bpe, --tokenizer"),
+        ([model, "--lm-weight", "0.5"], "--bpe, --tokenizer"),
         ([model, "--bpe", "sentencepiece", "--sentencepiece-model", tmp_path / "none"], "none"),
         ([model, "--bpe", "sentencepiece", "--sentencepiece-model", tmp_path / "text"],
          "not a sentencepiece model"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Sequence
 
 import torch
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.inference.encoder import Encoder
+from fairseq_sru.inference.search_options import GenerationOptions
 from fairseq_sru.inference.weights import ModelWeights
 from fairseq_sru.ops.extension import BUILD_IT, COMPILED, uncompiled
-from fairseq_sru.ranges import RANGES, check_ranges
 
 _ENCODER_TOKENS = 384  # encoded together: more of them leave the caches
 
@@ -25,60 +24,6 @@ class Hypothesis(NamedTuple):
     score: float  # log-probability, divided by T**length_penalty unless unnormalised
     token_scores: Tensor  # (T,): log-probability of each token
     alignment: Tensor | None  # (T, S): attention to the source, heads averaged
-
-
-@dataclass(frozen=True)
-class GenerationOptions:
-    """How to search; names and meaning are those of fairseq-generate.
-
-    Attributes:
-        beam: hypotheses of a sentence; 1 is greedy. With ``sampling`` so many samples are drawn.
-        nbest: how many of them to return, the best first.
-        max_len_a, max_len_b: a hypothesis has at most a * S + b tokens, S those of its source.
-        max_len: and never more than this, end included; None: no limit.
-        match_source_len: at most S tokens instead.
-        sampling_topk, sampling_topp: draw from the most probable so many tokens, or from the fewest
-            that together have this probability; None: from all.
-        seed: equal seeds give equal samples to a sentence in the same place of the list.
-        align: also return alignments.
-        bos: the token before the first one; None: the end of the sentence.
-        max_rows: hypotheses of all sentences that are decoded together; those of one always are.
-    """
-
-    beam: int = 5
-    nbest: int = 1
-    max_len_a: float = 0.0
-    max_len_b: int = 200
-    max_len: int | None = None
-    match_source_len: bool = False
-    min_len: int = 1
-    lenpen: float = 1.0
-    unkpen: float = 0.0
-    unnormalized: bool = False
-    temperature: float = 1.0
-    no_repeat_ngram_size: int = 0
-    sampling: bool = False
-    sampling_topk: int | None = None
-    sampling_topp: float | None = None
-    seed: int = 1
-    align: bool = False
-    bos: int | None = None
-    max_rows: int = 320
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for an impossible value, NaN among them."""
-        check_ranges(**{name: value for name, value in vars(self).items() if name in RANGES})
-        if self.nbest > self.beam:
-            raise ValueError(f"nbest must be from 1 to the beam, {self.beam}, got {self.nbest}")
-        if not self.sampling and (self.sampling_topk, self.sampling_topp) != (None, None):
-            raise ValueError("sampling_topk and sampling_topp must be None without sampling")
-
-    def longest(self, source: int) -> int:
-        """Most tokens of a hypothesis, without the end, for ``source`` tokens."""
-        if self.match_source_len:
-            return source
-        longest = int(self.max_len_a * source + self.max_len_b)
-        return longest if self.max_len is None else min(longest, self.max_len - 1)
 
 
 class Engine:
@@ -122,10 +67,17 @@ class Engine:
             the best hypotheses of each sentence, at most ``options.nbest``.
 
         Raises:
-            ValueError: impossible options, or a language model.
+            ValueError: impossible options, tokens that do not exist, another number of prefixes
+                than of sentences, or a language model.
         """
         if self._encoder is None:
             raise ValueError("a language model does not translate; use generate")
+        _check_tokens("sources", sources, self.config["encoder"]["vocabulary"])
+        if any(len(source) == 0 for source in sources):
+            raise ValueError("a source must have a token at least, the end of the sentence")
+        if prefixes is not None and len(prefixes) != len(sources):
+            raise ValueError(f"prefixes must be one for each of the {len(sources)} sources, got "
+                             f"{len(prefixes)}")
         order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
         encoded: list[Tensor] = []
         for batch in _batches([len(sources[i]) for i in order]):
@@ -150,12 +102,21 @@ class Engine:
             the best hypotheses of each prompt, at most ``options.nbest``.
 
         Raises:
-            ValueError: impossible options, or a translation model.
+            ValueError: impossible options, tokens that do not exist, or a translation model.
         """
         if self._encoder is not None:
             raise ValueError("a translation model needs sources; use translate")
         nothing = [torch.zeros(0, 0)] * len(prompts)
         return self._search(range(len(prompts)), nothing, prompts, options)
+
+    def check(self, options: GenerationOptions) -> None:
+        """Raises UsageError for options that are not possible with this vocabulary."""
+        size = self.config["vocabulary"]
+        if options.beam >= size - 1:
+            raise UsageError(f"beam must be at most {size - 2} with {size} tokens, got "
+                             f"{options.beam}")
+        if options.bos is not None and options.bos >= size:
+            raise UsageError(f"bos must be below the {size} tokens, got {options.bos}")
 
     def _search(
         self,
@@ -165,10 +126,16 @@ class Engine:
         options: GenerationOptions | None,
     ) -> list[list[Hypothesis]]:
         options = GenerationOptions() if options is None else options
+        self.check(options)
         config = self.config
+        _check_tokens("prefixes", prefixes, config["vocabulary"])
         lengths = torch.tensor([len(x) for x in encoded], dtype=torch.long)
         prefix_lengths = torch.tensor([len(x) for x in prefixes], dtype=torch.long)
         basis = lengths if self._encoder is not None else prefix_lengths
+        longest = [options.longest(n) for n in basis.tolist()]
+        if longest and options.min_len > min(longest):
+            raise UsageError(f"min_len must be at most {min(longest)}, the most tokens for "
+                             f"{int(basis.min())} of a source or prompt, got {options.min_len}")
         size = self._decoder.source_size()
         source = torch.cat([x.reshape(-1, size) for x in encoded] or [torch.zeros(0, size)])
         found = torch.ops.fairseq_sru.search(
@@ -176,7 +143,7 @@ class Engine:
             source,
             torch.tensor(ids, dtype=torch.long),
             lengths,
-            torch.tensor([options.longest(n) for n in basis.tolist()], dtype=torch.long),
+            torch.tensor(longest, dtype=torch.long),
             torch.cat([torch.zeros(0, dtype=torch.long), *prefixes]),
             prefix_lengths,
             beam=options.beam,
@@ -198,6 +165,17 @@ class Engine:
             seed=options.seed,
         )
         return _split(found, lengths.tolist(), options)
+
+
+def _check_tokens(name: str, sentences: Sequence[Tensor], size: int) -> None:
+    """Raises ValueError for what are no numbers of tokens."""
+    for tokens in sentences:
+        if tokens.dim() != 1 or tokens.is_floating_point() or tokens.is_complex():
+            raise ValueError(f"{name} must be token numbers (length,), got {tokens.dtype} of shape "
+                             f"{tuple(tokens.shape)}")
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < size:
+            raise ValueError(f"{name} must be token numbers from 0 to {size - 1}, got "
+                             f"{int(tokens.min())} to {int(tokens.max())}")
 
 
 def _batches(lengths: Sequence[int]) -> list[range]:

@@ -1,18 +1,20 @@
 """A folder that holds all that inference needs of a model, and loads without fairseq.
 
-``config.json``, ``model.safetensors``, ``target.txt``, of a translation model ``source.txt``, and
-``sentencepiece.model`` where the text is cut by one.
+``config.json``, ``target.txt``, of a translation model ``source.txt``, where the text is cut by a
+sentencepiece model ``sentencepiece.model``, and ``model.safetensors``, which knows the SHA-256 of
+the others.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.files import whole
@@ -20,7 +22,8 @@ from fairseq_sru.inference.text import SentencePiece, Text, Words
 from fairseq_sru.inference.vocabulary import Vocabulary
 from fairseq_sru.inference.weights import ModelWeights
 
-FORMAT = 1
+FORMAT = 2
+CONFIG, TENSORS = "config.json", "model.safetensors"
 
 
 @dataclass
@@ -54,55 +57,57 @@ def save(package: Package, folder: Path) -> None:
 
 
 def _write(package: Package, folder: Path) -> None:
-    text = "words"
     if isinstance(package.text, SentencePiece):
-        text = "sentencepiece"
         shutil.copyfile(package.text.path, folder / "sentencepiece.model")
-    config = {"format": FORMAT, "text": text, **package.weights.config}
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    # safetensors refuses tensors that share memory, such as one embedding of both sides
-    tensors = {name: tensor.clone() for name, tensor in package.weights.tensors.items()}
-    try:
-        save_file(tensors, str(folder / "model.safetensors"))
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+    config = {"format": FORMAT, "text": package.text.name, **package.weights.config}
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     package.target.save(folder / "target.txt")
     if package.source is not None:
         package.source.save(folder / "source.txt")
+    # safetensors refuses tensors that share memory, such as one embedding of both sides
+    tensors = {name: tensor.clone() for name, tensor in package.weights.tensors.items()}
+    others = {path.name: _digest(path) for path in sorted(folder.iterdir())}
+    try:
+        save_file(tensors, str(folder / TENSORS), metadata=others)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def load(folder: Path) -> Package:
     """Read what :func:`save` wrote.
 
     Raises:
-        UsageError: a file is missing or damaged, or of another version.
+        UsageError: a file is missing, damaged or changed, or of another version.
     """
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-        found, text = config.pop("format"), config.pop("text")
-        numbers = {name: config[name] for name in ("pad", "unk", "eos")}
+        with safe_open(str(folder / TENSORS), "pt") as file:
+            digests = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        found = {name: _digest(folder / name) for name in digests or {}}
     except FileNotFoundError as error:
-        raise UsageError(f"{folder} is not an exported model: {error.filename} is missing; "
-                         "write one with `python -m fairseq_sru.export`") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{folder / 'config.json'} is damaged: {error}") from error
-    if found != FORMAT:
-        raise UsageError(f"{folder} has format {found}, this version reads {FORMAT}: export the "
-                         "checkpoint anew")
-    try:
-        tensors = load_file(str(folder / "model.safetensors"))
+        raise UsageError(f"{folder} is not an exported model: {error.filename or TENSORS} is "
+                         "missing; write one with `python -m fairseq_sru.export`") from error
     except (OSError, SafetensorError) as error:
-        raise UsageError(f"cannot read {folder / 'model.safetensors'}: {error}") from error
+        raise UsageError(f"cannot read {folder / TENSORS}: {error}") from error
+    changed = [name for name in found if found[name] != digests[name]]
+    if changed:
+        raise UsageError(f"{folder / changed[0]} is not the file that was exported with {TENSORS}: "
+                         "export the checkpoint anew")
+    config = json.loads((folder / CONFIG).read_bytes()) if CONFIG in found else {}
+    version = config.pop("format", 1)
+    if version != FORMAT:
+        raise UsageError(f"{folder} has format {version}, this version reads {FORMAT}: export the "
+                         "checkpoint anew")
+    numbers = {name: config[name] for name in ("pad", "unk", "eos")}
     source = None
     if "encoder" in config:
         source = Vocabulary.load(folder / "source.txt", **numbers)
-        _check_size(source, config["encoder"]["vocabulary"], folder / "source.txt")
+    text: Text = Words()
+    if config.pop("text") == SentencePiece.name:
+        text = SentencePiece(folder / "sentencepiece.model")
     target = Vocabulary.load(folder / "target.txt", **numbers)
-    _check_size(target, config["vocabulary"], folder / "target.txt")
-    cut = SentencePiece(folder / "sentencepiece.model") if text == "sentencepiece" else Words()
-    return Package(ModelWeights(config, tensors), source, target, cut)
+    return Package(ModelWeights(config, tensors), source, target, text)
 
 
-def _check_size(vocabulary: Vocabulary, expected: int, path: Path) -> None:
-    if len(vocabulary) != expected:
-        raise UsageError(f"{path} has {len(vocabulary)} tokens, the model {expected}")
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -96,6 +96,19 @@ def _text(saved: Any, options: Sequence[str], vocabulary: Vocabulary) -> Text:
 
 
 def _parse(options: Sequence[str]) -> Any:
+    """fairseq's configuration with these options.
+
+    Raises:
+        UsageError: others than those of the text are among them.
+    """
+    given, default = _configuration(options), _configuration([])
+    if any(given[part] != default[part] for part in given if part not in ("bpe", "tokenizer")):
+        raise UsageError(f"{' '.join(options)}: of fairseq's options only --bpe, --tokenizer and "
+                         "what belongs to them can be given here")
+    return given
+
+
+def _configuration(options: Sequence[str]) -> Any:
     from fairseq import options as fairseq_options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 

@@ -22,6 +22,8 @@ class Text(Protocol):
 class Words:
     """Text that is tokens already."""
 
+    name = "words"
+
     def encode(self, line: str) -> str:
         return line
 
@@ -35,6 +37,8 @@ class SentencePiece:
     Raises:
         UsageError: ``path`` is missing or no sentencepiece model.
     """
+
+    name = "sentencepiece"
 
     def __init__(self, path: Path) -> None:
         from sentencepiece import SentencePieceProcessor

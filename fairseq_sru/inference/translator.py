@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor
 
 from fairseq_sru.errors import UsageError
-from fairseq_sru.inference.engine import Engine, GenerationOptions, Hypothesis
+from fairseq_sru.inference.engine import Engine, Hypothesis
 from fairseq_sru.inference.export import Package, load
+from fairseq_sru.inference.search_options import GenerationOptions
+from fairseq_sru.ranges import check_ranges
 
 LINES = 4096  # sorted by length together
 CHUNK = 256  # lines a thread translates at a time
@@ -56,37 +59,42 @@ class Translator:
             options: of :class:`fairseq_sru.inference.GenerationOptions`.
 
         Raises:
-            ValueError, TypeError: impossible or unknown options.
+            ValueError, TypeError: impossible or unknown options, or lines that are no text.
+            UsageError: the model's scores of a line are not finite.
         """
         return [best[0].text for best in self.best(lines, **options)]
 
     def best(self, lines: Sequence[str], **options: Any) -> list[list[Translation]]:
-        """The ``nbest`` best translations of each line, see :meth:`translate`."""
-        search = GenerationOptions(**options)
-        numbers = [self._source.encode(self._text.encode(line)) for line in lines]
-        full = [i for i, line in enumerate(numbers) if len(line) > 1]
-        found = iter(self._engine.translate([numbers[i] for i in full], search))
-        empty = [Translation("", 0.0)] * search.nbest
-        translated = dict(zip(full, ([self._read(h) for h in best] for best in found)))
-        return [translated.get(i, empty) for i in range(len(lines))]
+        """The ``nbest`` best translations of each line, see :meth:`translate`.
+
+        Where the search finds fewer, as between short lengths, the others are empty and have the
+        score -inf.
+        """
+        return self._best(list(_text(lines)), self._search(options))
 
     def stream(
         self, lines: Iterable[str], threads: int = 1, **options: Any
     ) -> Iterator[list[Translation]]:
-        """The ``nbest`` best translations of each line in order, of any number of lines.
+        """As :meth:`best`, line by line, of any number of lines.
 
         Args:
             lines: read :data:`LINES` at a time.
             threads: how many translate side by side, each with one core.
-
-        Raises:
-            ValueError, TypeError: impossible or unknown options.
         """
+        check_ranges(threads=threads)
+        return self._stream(_text(lines), threads, self._search(options))
 
+    def _search(self, options: dict[str, Any]) -> GenerationOptions:
+        search = GenerationOptions(**options)
+        self._engine.check(search)
+        return search
+
+    def _stream(
+        self, lines: Iterator[str], threads: int, search: GenerationOptions
+    ) -> Iterator[list[Translation]]:
         def run(chunk: list[int]) -> list[list[Translation]]:
-            return self.best([window[i] for i in chunk], **options)
+            return self._best([window[i] for i in chunk], search)
 
-        lines = iter(lines)
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             while window := list(islice(lines, LINES)):
                 order = sorted(range(len(window)), key=lambda i: -len(window[i]))
@@ -96,6 +104,17 @@ class Translator:
                     for i, best in zip(chunk, translations):
                         found[i] = best
                 yield from found
+
+    def _best(self, lines: Sequence[str], search: GenerationOptions) -> list[list[Translation]]:
+        numbers = [self._source.encode(self._text.encode(line)) for line in lines]
+        full = [i for i, line in enumerate(numbers) if len(line) > 1]
+        translated = [[Translation("", 0.0)] * search.nbest for _ in lines]
+        for i, found in zip(full, self._engine.translate([numbers[i] for i in full], search)):
+            if not found:
+                raise UsageError(f"the model's scores are not finite: {lines[i][:60]!r}")
+            missing = [Translation("", -math.inf)] * (search.nbest - len(found))
+            translated[i] = [self._read(hypothesis) for hypothesis in found] + missing
+        return translated
 
     def _read(self, hypothesis: Hypothesis) -> Translation:
         tokens: Tensor = hypothesis.tokens
@@ -115,3 +134,20 @@ def read_package(model: Path, **options: Any) -> Package:
         raise UsageError(f"{model} is an exported model, which takes no option "
                          + ", ".join(sorted(options)))
     return load(model)
+
+
+def _text(lines: Iterable[str]) -> Iterator[str]:
+    """The lines, each checked when it is read."""
+    if isinstance(lines, (str, bytes)):
+        raise TypeError("lines must be a list of lines, got one: translate([line])")
+    return map(_line, lines)
+
+
+def _line(line: str) -> str:
+    if not isinstance(line, str):
+        raise TypeError(f"a line must be a str, got {type(line).__name__}")
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a line has half of a surrogate pair: {line[:60]!r}") from error
+    return line

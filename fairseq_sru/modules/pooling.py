@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fairseq_sru.modules.checks import check_padding
+
 
 def pool(
     h: Tensor, pad: Tensor | None = None, pooling: str = "last", bidirectional: bool = False
@@ -21,8 +23,11 @@ def pool(
         (B, D)
 
     Raises:
-        ValueError: another ``pooling``.
+        ValueError: another ``pooling``, shape or type.
     """
+    if h.dim() != 3:
+        raise ValueError(f"h must be (L, B, D), got {tuple(h.shape)}")
+    check_padding("pad", pad, tuple(h.shape[:2]))
     if pad is None:
         pad = torch.zeros(h.shape[:2], dtype=torch.bool, device=h.device)
     if pooling == "max":

@@ -50,7 +50,8 @@ class Recurrence(RetainedDropout, NoScript, nn.Module):
         super().__init__()
         check_ranges(
             input_size=input_size, output_size=output_size, dropout=dropout,
-            forget_bias=forget_bias, highway_bias=highway_bias)
+            forget_bias=forget_bias, highway_bias=highway_bias, bidirectional=bidirectional,
+            highway=highway, rescale=rescale, weight_c=weight_c, tanh=tanh)
         self.output_size = output_size
         self.bidirectional = bidirectional
         self.dropout = dropout

@@ -44,7 +44,9 @@ class SRULayer(nn.Module):
         **recurrence: Any,
     ) -> None:
         super().__init__()
-        check_ranges(hidden_size=hidden_size, proj_size=proj_size or None)
+        check_ranges(hidden_size=hidden_size, bidirectional=bidirectional)
+        if proj_size not in (None, 0):
+            check_ranges(proj_size=proj_size)
         output_size = hidden_size * (2 if bidirectional else 1)
         self.recurrence = Recurrence(
             input_size, output_size, bidirectional=bidirectional, rescale=rescale, **recurrence)

@@ -77,7 +77,10 @@ class SRUppLayer(RetainedDropout, nn.Module):
         check_ranges(
             hidden_size=hidden_size, proj_size=proj_size, num_heads=num_heads,
             alpha_init=alpha_init, dropout=dropout, recurrence_dropout=recurrence_dropout,
-            attention_dropout=attention_dropout)
+            attention_dropout=attention_dropout, bidirectional=bidirectional,
+            attention_norm=attention_norm)
+        if not isinstance(attention, bool):
+            raise ValueError(f"attention of a layer must be True or False, got {attention!r}")
         if proj_size % num_heads:
             raise ValueError(f"num_heads ({num_heads}) does not divide proj_size ({proj_size})")
         output_size = hidden_size * (2 if bidirectional else 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Container, NamedTuple, Sequence
+from typing import Any, Callable, Collection, NamedTuple, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from fairseq_sru.modules.checks import (
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.packed import pack, swap, unpack
 from fairseq_sru.ops import Linear
-from fairseq_sru.ops.attention import additive, attention_reach, check_window
+from fairseq_sru.ops.attention import additive, attention_reach, check_mask, check_window
 from fairseq_sru.ops.padding import zero_padding
 from fairseq_sru.ranges import check_ranges
 from fairseq_sru.state import DecodingState
@@ -76,7 +76,10 @@ class Stack(nn.Module):
         **layer: Any,
     ) -> None:
         super().__init__()
-        check_ranges(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_ranges(
+            input_size=input_size, hidden_size=hidden_size, num_layers=num_layers,
+            bidirectional=bidirectional, batch_first=batch_first, project_input=project_input,
+            checkpoint_activations=checkpoint_activations)
         self.input_size = input_size
         self.output_size = hidden_size * (2 if bidirectional else 1)
         self.batch_first = batch_first
@@ -160,20 +163,23 @@ class Stack(nn.Module):
         causal: bool = False,
         window: int | None = None,
         mask: Tensor | None = None,
-        need_weights: bool | Container[int] = False,
+        need_weights: bool | Collection[int] = False,
         projected: bool = False,
     ) -> StackOutput:
         check_cells(c0, (len(self.layers), x.size(1), self.output_size))
+        check_ranges(causal=causal, projected=projected)
         check_window(window, causal)
+        wanted = self._wanted(need_weights)
         contexts = self._contexts(context)
         given_contexts = [c for c in contexts if c is not None]
         context_length = given_contexts[0].size(0) if given_contexts else 0
         check_padding("context_pad", context_pad, (context_length, x.size(1)))
+        if mask is not None:
+            check_mask(mask, (x.size(0), context_length + x.size(0)))
         attending = [i for i, layer in enumerate(self.layers) if layer.attends]
-        wanted = {i: _wanted(i, need_weights) for i in attending}
         reaches = {}
-        for needed in sorted(set(wanted.values())):  # heads and dropout are alike in all layers
-            layer = self.layers[attending[0]]
+        for needed in sorted({i in wanted for i in attending}):
+            layer = self.layers[attending[0]]  # heads and dropout are alike in all
             reaches[needed] = attention_reach(
                 x, layer.head_size, pad=pad, context_length=context_length,
                 context_pad=context_pad, causal=causal, window=window, mask=mask,
@@ -192,8 +198,8 @@ class Stack(nn.Module):
         for i, layer in enumerate(self.layers):
             attention: dict[str, Any] = {}
             if layer.attends:
-                attention = dict(context=contexts[i], need_weights=wanted[i], projected=projected,
-                                 **reaches[wanted[i]])
+                attention = dict(context=contexts[i], need_weights=i in wanted,
+                                 projected=projected, **reaches[i in wanted])
             inputs.append(x if i or self.input_proj is not None else given)
             x, c, *attended = self._run(
                 layer, x, None if c0 is None else c0[i], pad, zeroed=True, **attention)
@@ -224,7 +230,9 @@ class Stack(nn.Module):
         """
         if self.layers[0].recurrence.bidirectional:
             raise ValueError("a bidirectional stack reads whole sequences, not token by token")
-        check_ranges(rows=rows, window=window)
+        check_ranges(rows=rows)
+        if window is not None:
+            check_ranges(window=window)
         check_padding(
             "context_pad", context_pad, (0, rows) if context is None else tuple(context.shape[:2]))
         weight = self.layers[0].out_proj.weight
@@ -238,7 +246,7 @@ class Stack(nn.Module):
         return DecodingState(caches, mask.t(), rows, window, masks)
 
     def step(
-        self, x: Tensor, state: DecodingState, need_weights: bool | Container[int] = False
+        self, x: Tensor, state: DecodingState, need_weights: bool | Collection[int] = False
     ) -> tuple[Tensor, list[Tensor | None]]:
         """Read the next token, or the next L where no layer attends. The state is advanced in
         place.
@@ -251,9 +259,14 @@ class Stack(nn.Module):
             h (1 or L, R, D), weights per layer (N, H, beam, slots) or None.
 
         Raises:
-            ValueError: several tokens for layers that attend.
+            ValueError: several tokens for layers that attend, or other rows than the state's.
         """
         refuse_tracing()
+        check_input(x, self.input_size)
+        if x.size(1) != state.rows:
+            raise ValueError(f"input must be (1, {state.rows}, {self.input_size}), the state being "
+                             f"that of {state.rows} rows; got {tuple(x.shape)}")
+        wanted = self._wanted(need_weights)
         if len(x) != 1 and self.attends:
             raise ValueError(f"layers that attend read one token a step, got {len(x)}")
         for _ in range(len(x)):
@@ -264,8 +277,7 @@ class Stack(nn.Module):
         for i, layer in enumerate(self.layers):
             if layer.attends:
                 x, state.cells[i], w = layer.step(
-                    x, state.cells[i], state.caches[i], mask, _wanted(i, need_weights),
-                    state.masks[i])
+                    x, state.cells[i], state.caches[i], mask, i in wanted, state.masks[i])
             else:
                 (x, state.cells[i], *_), w = (
                     layer(x, state.cells[i], mask_c=state.masks[i]), None)
@@ -287,6 +299,12 @@ class Stack(nn.Module):
                              f"layers, got {len(context)}")
         return context
 
-
-def _wanted(number: int, need_weights: bool | Container[int]) -> bool:
-    return need_weights if isinstance(need_weights, bool) else number in need_weights
+    def _wanted(self, need_weights: bool | Collection[int]) -> Collection[int]:
+        """The layers whose weights are wanted."""
+        layers = range(len(self.layers))
+        if isinstance(need_weights, bool):
+            return layers if need_weights else ()
+        if not isinstance(need_weights, Collection) or not all(i in layers for i in need_weights):
+            raise ValueError(f"need_weights must be True, False or layers from 0 to {layers[-1]}, "
+                             f"got {need_weights!r}")
+        return need_weights

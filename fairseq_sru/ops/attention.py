@@ -118,11 +118,8 @@ def attention_reach(
         dropout: of the weights. need_weights: whether they are wanted.
 
     Raises:
-        ValueError: ``window`` without ``causal``, or negative; a mask of another shape
-            or type.
+        ValueError: ``window`` without ``causal``, or negative.
     """
-    if mask is not None:
-        check_mask(mask, (x.size(0), context_length + x.size(0)))
     length = x.size(0)  # len would fix the length in torch.export
     if window is None and mask is None:
         if pad is None and context_pad is None:
@@ -199,7 +196,9 @@ def attention_mask(
 
 def check_window(window: int | None, causal: bool) -> None:
     """Raises ValueError for a window without ``causal``, or a negative one."""
-    if window is not None and not causal:
+    if window is None:
+        return
+    if not causal:
         raise ValueError("window needs causal")
     check_ranges(window=window)
 
@@ -255,7 +254,7 @@ def _bounded(mask: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         mask = additive(mask, dtype)
     else:
         mask = mask.clamp(min=_lowest(mask.dtype))
-        blind = ~(mask > _lowest(mask.dtype)).any(-1, keepdim=True)
+        blind = (mask <= _lowest(mask.dtype)).all(-1, keepdim=True)  # no row with NaN
     readable = (
         mask.device.type == "cpu" and not torch.compiler.is_compiling() and not transformed())
     return mask, None if readable and not blind.any() else blind
