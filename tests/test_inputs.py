@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fairseq_sru.modules import SRU, SRUpp, pool
-from fairseq_sru.ops import attention
+from fairseq_sru.modules import SRU, SRULayer, SRUpp, SRUppLayer, pool
+from fairseq_sru.ops import attention, recurrence, recurrence_tanh
 from fairseq_sru.ops.attention import attention_mask
 
 
@@ -40,7 +40,7 @@ def test_inputs_have_the_type_of_the_parameters(name, options):
 
 @pytest.mark.parametrize("shape", [(3, 4), (5, 3, 4), (2, 4), (5, 2, 3)])
 def test_a_context_has_a_shape(shape):
-    with pytest.raises(ValueError, match=r"^context must be \(S, 2, 4\), got "):
+    with pytest.raises(ValueError, match=r"^context must be \(S, 2, [4D]\), got "):
         SRUpp(4, 4, 4)(torch.zeros(3, 2, 4), context=torch.zeros(shape))
 
 
@@ -120,3 +120,78 @@ def test_pooling_has_shapes(pooling):
             pool(h, wrong, pooling)
     with pytest.raises(ValueError, match="^h must be"):
         pool(h[0], None, pooling)
+
+
+@pytest.mark.parametrize("context, message", [
+    ([torch.zeros(3, 2, 4), torch.zeros(2, 2, 4)], "one length"),
+    ("ab", "must be a tensor"),
+    ([1, 2], "must be a tensor"),
+    ([None], "one tensor for each"),
+    (torch.zeros(3, 2, 4).double(), "context is torch.float64"),
+    (torch.zeros(3, 2, 4).long(), "context is torch.int64"),
+])
+def test_contexts_fit(context, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        SRUpp(4, 4, 4)(torch.zeros(3, 2, 4), context=context)
+
+
+@pytest.mark.parametrize("context", [
+    torch.zeros(3, 2, 3), torch.zeros(2, 4), torch.zeros(3, 2, 4).double(), "ab"])
+def test_decoding_starts_from_a_context_that_fits(context):
+    with pytest.raises((ValueError, TypeError), match="^context "):
+        SRUpp(4, 4, 4).start(2, context)
+
+
+def test_a_step_has_a_state_of_its_layers():
+    stack, x = SRUpp(4, 4, 4), torch.zeros(1, 2, 4)
+    with pytest.raises(TypeError, match="^state must be of start"):
+        stack.step(x, None)
+    with pytest.raises(ValueError, match="^state must be of 2 layers, got 3"):
+        stack.step(x, SRUpp(4, 4, 4, 3).start(2))
+    with pytest.raises(ValueError, match="^input is torch.float64"):
+        stack.step(x.double(), stack.start(2))
+
+
+@pytest.mark.parametrize("layer", [SRULayer(4, 4), SRUppLayer(4, 4, 4)], ids=["sru", "srupp"])
+def test_layers_have_shapes(layer):
+    x = torch.zeros(3, 2, 4)
+    for wrong in (x[0], x[..., :3], x.long()):
+        with pytest.raises(ValueError, match="^input must be"):
+            layer(wrong)
+    with pytest.raises(ValueError, match="^pad must be"):
+        layer(x, None, torch.zeros(2, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="^c0 must be"):
+        layer(x, torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("name", ["mask", "context_pad"])
+def test_what_is_no_tensor(name):
+    x = torch.zeros(3, 2, 4)
+    with pytest.raises(TypeError, match=f"^{name} must be a tensor, got list"):
+        SRUpp(4, 4, 4)(x, context=x, **{name: [[True]]})
+
+
+def test_attention_has_shapes():
+    x = torch.zeros(3, 2, 4)
+    for k, v in ((x[:, :1], x[:, :1]), (x[..., :2], x[..., :2]), (x, x[:2]), (x[0], x[0])):
+        with pytest.raises(ValueError, match="^q must be"):
+            attention(x, k, v)
+    with pytest.raises(ValueError, match="^causal needs"):
+        attention(x, x[:2], x[:2], causal=True)
+    with pytest.raises(ValueError, match="^mask must be None besides"):
+        attention(x, x, x, torch.ones(3, 3, dtype=torch.bool), causal=True)
+    for name in ("causal", "need_weights"):
+        with pytest.raises(ValueError, match=f"^{name} must be True or False"):
+            attention(x, x, x, **{name: "no"})
+
+
+@pytest.mark.parametrize("function", [recurrence, recurrence_tanh])
+@pytest.mark.parametrize("name, wrong, error", [
+    ("u", [1.0], TypeError), ("bias", None, TypeError), ("c0", [0.0], TypeError),
+    ("scale", "1", ValueError), ("scale", None, ValueError), ("scale", 1j, ValueError),
+    ("scale", True, ValueError), ("bidirectional", "no", ValueError),
+    ("bidirectional", 1, ValueError)])
+def test_the_recurrence_says_what_it_wants(function, name, wrong, error):
+    given = dict(u=torch.zeros(3, 2, 3, 4), x=None, weight_c=None, bias=torch.zeros(2, 4))
+    with pytest.raises(error, match=f"^{name} must be "):
+        function(**{**given, name: wrong})

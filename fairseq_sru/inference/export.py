@@ -57,9 +57,11 @@ def save(package: Package, folder: Path) -> None:
 
 
 def _write(package: Package, folder: Path) -> None:
+    text = Words.name
     if isinstance(package.text, SentencePiece):
+        text = SentencePiece.name
         shutil.copyfile(package.text.path, folder / "sentencepiece.model")
-    config = {"format": FORMAT, "text": package.text.name, **package.weights.config}
+    config = {"format": FORMAT, "text": text, **package.weights.config}
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     package.target.save(folder / "target.txt")
     if package.source is not None:

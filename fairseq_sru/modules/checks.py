@@ -9,11 +9,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 
-def check_layer_input(x: Any) -> None:
-    """Raises TypeError for a PackedSequence, which stacks take and layers do not."""
+def check_layer_input(x: Any, pad: Tensor | None, input_size: int, projection: nn.Module) -> None:
+    """Raises TypeError for a PackedSequence, which stacks take and layers do not, and ValueError
+    for other shapes and types than those of x (L, B, input_size) and pad (L, B)."""
     if isinstance(x, PackedSequence):
         raise TypeError("a layer reads tensors (L, B, C): a stack such as SRU(..., num_layers=1) "
                         "or SRUpp(..., num_layers=1) takes a PackedSequence")
+    check_input(x, input_size)
+    check_padding("pad", pad, tuple(x.shape[:2]))
+    check_type("input", x, projection)
 
 
 def check_tensors(x: Any, c0: Any, pad: Any) -> None:
@@ -45,28 +49,41 @@ def check_cells(c0: Tensor | None, shape: tuple[int, ...]) -> None:
 
 
 def check_padding(name: str, pad: Tensor | None, shape: tuple[int, ...]) -> None:
-    """Raises ValueError for another shape, or another type than bool."""
+    """Raises ValueError for another shape, or another type than bool, and TypeError for what is no
+    tensor."""
     if pad is None:
         return
+    if not isinstance(pad, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(pad).__name__}")
     if tuple(pad.shape) != shape:
         raise ValueError(f"{name} must be {shape}, got {tuple(pad.shape)}")
     if pad.dtype != torch.bool:
         raise ValueError(f"{name} must be bool (True = padding), got {pad.dtype}")
 
 
-def check_type(x: Tensor, projection: nn.Module) -> None:
+def check_type(name: str, x: Tensor, projection: nn.Module) -> None:
     """Raises ValueError for an input of another type than the weight of its projection, unless
     autocast converts it, or a projection whose weight is packed or no plain tensor."""
     weight: Any = getattr(projection, "weight", None)
     if type(weight) not in (Tensor, nn.Parameter) or not weight.is_floating_point():
         return
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise ValueError(f"input is {x.dtype}, the parameters are {weight.dtype}: convert one of "
+        raise ValueError(f"{name} is {x.dtype}, the parameters are {weight.dtype}: convert one of "
                          "them, or use torch.autocast")
 
 
-def check_context(context: Tensor | None, batch_size: int, size: int) -> None:
-    """Raises ValueError unless the context is (S, batch_size, size)."""
-    if context is not None and tuple(context.shape[1:]) != (batch_size, size):
-        raise ValueError(
-            f"context must be (S, {batch_size}, {size}), got {tuple(context.shape)}")
+def check_context(
+    context: Tensor | None, batch_size: int | None = None, size: int | None = None
+) -> None:
+    """Raises ValueError unless the context is (S, batch_size, size), where None is any number, and
+    TypeError for what is no tensor."""
+    if context is None:
+        return
+    if not isinstance(context, Tensor):
+        raise TypeError(f"context must be a tensor, got {type(context).__name__}")
+    shape = ("S", batch_size or "B", size or "D")
+    if context.dim() != 3 or any(
+            wanted is not None and found != wanted
+            for found, wanted in zip(context.shape[1:], (batch_size, size))):
+        raise ValueError(f"context must be ({', '.join(map(str, shape))}), got "
+                         f"{tuple(context.shape)}")

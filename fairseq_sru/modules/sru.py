@@ -8,7 +8,7 @@ from typing import Any, Sequence
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fairseq_sru.modules.checks import check_layer_input, check_type
+from fairseq_sru.modules.checks import check_layer_input
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.norm import layer_norms, post_norm
 from fairseq_sru.modules.recurrence import Recurrence
@@ -47,6 +47,7 @@ class SRULayer(nn.Module):
         check_ranges(hidden_size=hidden_size, bidirectional=bidirectional)
         if proj_size not in (None, 0):
             check_ranges(proj_size=proj_size)
+        self.input_size = input_size
         output_size = hidden_size * (2 if bidirectional else 1)
         self.recurrence = Recurrence(
             input_size, output_size, bidirectional=bidirectional, rescale=rescale, **recurrence)
@@ -78,11 +79,10 @@ class SRULayer(nn.Module):
 
         Raises:
             TypeError: x is a PackedSequence.
-            ValueError: x has another type than the parameters.
+            ValueError: x or pad have another shape or type.
         """
         refuse_tracing()
-        check_layer_input(x)
-        check_type(x, self.out_proj)
+        check_layer_input(x, pad, self.input_size, self.out_proj)
         x = x if zeroed else zero_padding(x, pad)
         z = x if self.pre_norm is None else self.pre_norm(x)
         if self.in_proj is not None:

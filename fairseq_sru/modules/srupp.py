@@ -143,19 +143,19 @@ class SRUppLayer(RetainedDropout, nn.Module):
             keys and values of X, (L, B, 2 d').
 
         Raises:
-            TypeError: x is a PackedSequence.
-            ValueError: x has another type than the parameters, the context another shape, or
-                the mask another shape or type.
+            TypeError: x is a PackedSequence, or what should be a tensor is none.
+            ValueError: x, pad, context or mask have another shape or type.
         """
         refuse_tracing()
-        check_layer_input(x)
-        check_type(x, self.out_proj)
+        check_layer_input(x, pad, self.input_size, self.out_proj)
         x = x if zeroed else zero_padding(x, pad)
         q = self.query(x)
         if self.kv_proj is None:
             return (*self._recur(q, x, c0, pad, mask_c), None)
         size = 2 * self.num_heads * self.head_size if projected else self.input_size
         check_context(context, x.size(1), size)
+        if context is not None:
+            check_type("context", context, self.out_proj)
         own = self.kv_proj(q) if projected else None
         if own is None:
             z = q if context is None else torch.cat([self.query(context), q])
@@ -199,6 +199,7 @@ class SRUppLayer(RetainedDropout, nn.Module):
         Returns:
             h (1, R, D), c (R, D), weights (N, H, beam, slots) or None.
         """
+        check_type("input", x, self.out_proj)
         q = self.query(x)
         sentences, _, beam, _ = mask.shape
         cache.append(self.kv_proj(q).view(sentences, beam, -1))

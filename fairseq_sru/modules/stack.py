@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fairseq_sru.modules.checks import (
     check_cells,
+    check_context,
     check_input,
     check_padding,
     check_tensors,
@@ -170,9 +171,12 @@ class Stack(nn.Module):
         check_ranges(causal=causal, projected=projected)
         check_window(window, causal)
         wanted = self._wanted(need_weights)
-        contexts = self._contexts(context)
+        contexts = self._contexts(context, x.size(1))
         given_contexts = [c for c in contexts if c is not None]
         context_length = given_contexts[0].size(0) if given_contexts else 0
+        if any(c.size(0) != context_length for c in given_contexts):
+            raise ValueError("contexts of all layers must have one length, got "
+                             f"{[c.size(0) for c in given_contexts]}")
         check_padding("context_pad", context_pad, (context_length, x.size(1)))
         if mask is not None:
             check_mask(mask, (x.size(0), context_length + x.size(0)))
@@ -190,7 +194,7 @@ class Stack(nn.Module):
             zeroed = {id(c): zero_padding(c, context_pad) for c in given_contexts}
             contexts = [None if c is None else zeroed[id(c)] for c in contexts]
         if self.input_proj is not None:
-            check_type(x, self.input_proj)
+            check_type("input", x, self.input_proj)
             x = self.input_proj(x)
         inputs: list[Tensor] = []
         cells: list[Tensor] = []
@@ -226,16 +230,20 @@ class Stack(nn.Module):
 
         Raises:
             ValueError: the stack is bidirectional, ``rows`` is not a multiple of N or below 1,
-                ``window`` negative, or ``context_pad`` does not fit.
+                ``window`` negative, or context or padding have another shape or type.
         """
         if self.layers[0].recurrence.bidirectional:
             raise ValueError("a bidirectional stack reads whole sequences, not token by token")
         check_ranges(rows=rows)
         if window is not None:
             check_ranges(window=window)
+        first = self.layers[0]
+        if context is not None:
+            check_context(context, size=first.input_size)
+            check_type("context", context, first.out_proj)
         check_padding(
             "context_pad", context_pad, (0, rows) if context is None else tuple(context.shape[:2]))
-        weight = self.layers[0].out_proj.weight
+        weight = first.out_proj.weight
         context = None if context is None else zero_padding(context, context_pad)
         caches = [layer.start(rows, context) if layer.attends else None for layer in self.layers]
         real = torch.ones(
@@ -259,10 +267,17 @@ class Stack(nn.Module):
             h (1 or L, R, D), weights per layer (N, H, beam, slots) or None.
 
         Raises:
-            ValueError: several tokens for layers that attend, or other rows than the state's.
+            TypeError: no state of :meth:`start`.
+            ValueError: several tokens for layers that attend, other rows than the state's, or a
+                state of other layers.
         """
         refuse_tracing()
         check_input(x, self.input_size)
+        if not isinstance(state, DecodingState):
+            raise TypeError(f"state must be of start, got {type(state).__name__}")
+        if len(state.cells) != len(self.layers):
+            raise ValueError(f"state must be of {len(self.layers)} layers, got "
+                             f"{len(state.cells)}")
         if x.size(1) != state.rows:
             raise ValueError(f"input must be (1, {state.rows}, {self.input_size}), the state being "
                              f"that of {state.rows} rows; got {tuple(x.shape)}")
@@ -290,13 +305,15 @@ class Stack(nn.Module):
         return layer(*args, **options)
 
     def _contexts(
-        self, context: Tensor | Sequence[Tensor | None] | None
+        self, context: Tensor | Sequence[Tensor | None] | None, batch_size: int
     ) -> Sequence[Tensor | None]:
         if context is None or isinstance(context, Tensor):
-            return [context] * len(self.layers)
+            context = [context] * len(self.layers)
         if len(context) != len(self.layers):
             raise ValueError(f"context must have one tensor for each of the {len(self.layers)} "
                              f"layers, got {len(context)}")
+        for tensor in context:
+            check_context(tensor, batch_size)
         return context
 
     def _wanted(self, need_weights: bool | Collection[int]) -> Collection[int]:

@@ -57,12 +57,14 @@ def attention(
         output (L, B, C), weights (B, H, L, S) or None.
 
     Raises:
-        ValueError: ``num_heads`` does not divide C, or the mask has another shape or type.
+        ValueError: ``num_heads`` does not divide C, the shapes do not fit each other, the mask has
+            another shape or type, or is given besides ``causal`` or ``packing``.
 
     Source: SRU++ paper section 3.
     """
-    if num_heads < 1 or q.size(-1) % num_heads:
-        raise ValueError(f"num_heads must divide {q.size(-1)} channels, got {num_heads}")
+    _check(q, k, v, num_heads, causal, need_weights)
+    if mask is not None and (causal or packing is not None):
+        raise ValueError("mask must be None besides causal or packing")
     if packing is not None:
         return varlen_attention(q, k, v, *packing, num_heads, causal), None
     blind = None
@@ -92,6 +94,20 @@ def attention(
         weights = weights.masked_fill(blind, 0)
     out = apply_dropout(weights, dropout) @ value
     return merge_heads(out), weights if need_weights else None
+
+
+def _check(
+    q: Tensor, k: Tensor, v: Tensor, num_heads: int, causal: bool, need_weights: bool
+) -> None:
+    check_ranges(num_heads=num_heads, causal=causal, need_weights=need_weights)
+    if q.dim() != 3 or k.dim() != 3 or q.shape[1:] != k.shape[1:] or k.shape != v.shape:
+        raise ValueError("q must be (L, B, C), k and v (S, B, C), got "
+                         f"{', '.join(str(tuple(t.shape)) for t in (q, k, v))}")
+    if q.size(-1) % num_heads:
+        raise ValueError(f"num_heads must divide {q.size(-1)} channels, got {num_heads}")
+    if causal and q.size(0) > k.size(0):
+        raise ValueError(f"causal needs as many positions as queries, got {k.size(0)} for "
+                         f"{q.size(0)}")
 
 
 def attention_reach(
@@ -135,7 +151,10 @@ def attention_reach(
 
 
 def check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
-    """Raises ValueError for a mask that does not broadcast to ``shape``, or of another type."""
+    """Raises ValueError for a mask that does not broadcast to ``shape``, or of another type, and
+    TypeError for what is no tensor."""
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask must be a tensor, got {type(mask).__name__}")
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise ValueError(f"mask must be bool (True = takes part) or float, got {mask.dtype}")
     sizes = zip(reversed(mask.shape), reversed(shape))

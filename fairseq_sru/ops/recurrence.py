@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from fairseq_sru.ops.backend import operators
 from fairseq_sru.ops.derivatives import transformed, warn_plain_loop
 from fairseq_sru.ops.reference import recurrence_ref, state_dtype
+from fairseq_sru.ranges import FINITE, check_ranges
 
 
 def recurrence(
@@ -53,6 +52,7 @@ def recurrence(
         h (L, B, D) in u's type, c (B, D) after each direction's last step in the state's type.
 
     Raises:
+        TypeError: u, bias or another is no tensor.
         ValueError: shapes, types or devices do not fit each other.
         NotImplementedError: u is neither on a CPU nor on a GPU of CUDA or ROCm.
 
@@ -82,8 +82,12 @@ def recurrence(
 
 
 def check_inputs(u: Tensor, scale: float, bidirectional: bool, **others: Tensor | None) -> None:
-    """Raises ValueError for what :func:`recurrence` does not take."""
-    if isinstance(scale, Tensor) or not -math.inf < scale < math.inf:
+    """Raises ValueError or TypeError for what :func:`recurrence` does not take."""
+    for name, tensor in {"u": u, **others}.items():
+        if not isinstance(tensor, Tensor) and (tensor is not None or name in ("u", "bias")):
+            raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    check_ranges(bidirectional=bidirectional)
+    if scale not in FINITE:
         raise ValueError(f"scale must be a finite number, which gets no gradient; got {scale}")
     if u.dim() != 4 or u.size(2) not in (3, 4):
         raise ValueError(f"u must be (L, B, 3 or 4, D), got {tuple(u.shape)}")
