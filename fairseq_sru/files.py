@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import shutil
 import sys
@@ -80,9 +81,13 @@ def text_files(source: Path | None, target: Path | None) -> Iterator[tuple[Binar
 
 
 def lines(source: BinaryIO) -> Iterator[str]:
-    """Lines end at a newline and nowhere else; what is no UTF-8 becomes U+FFFD."""
-    for line in source:
-        yield line.rstrip(b"\r\n").decode(errors="replace")
+    """Lines end at a newline and nowhere else; what is no UTF-8 becomes U+FFFD, and a byte order
+    mark at the start is none of the text."""
+    for number, line in enumerate(source):
+        if number == 0:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if line:
+            yield line.rstrip(b"\r\n").decode(errors="replace")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -92,7 +97,7 @@ def read_lines(path: Path) -> list[str]:
         UsageError: it cannot be read, or is no UTF-8.
     """
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

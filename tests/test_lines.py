@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import io
 import runpy
 import subprocess
@@ -48,6 +49,14 @@ def test_readers_agree(tmp_path, end, last):
     path = tmp_path / "text"
     path.write_bytes(contents)
     assert read_lines(path) == list(lines(io.BytesIO(contents))) == expected
+
+
+@pytest.mark.parametrize("text", ["eins\nzwei\n", "\ufeffeins\n\ufeff\n", "", "\n"])
+def test_a_byte_order_mark_is_no_text(tmp_path, text):
+    """At the start of a file; anywhere else it is a character."""
+    path = tmp_path / "text"
+    path.write_bytes(codecs.BOM_UTF8 + text.encode())
+    assert read_lines(path) == list(lines(io.BytesIO(path.read_bytes()))) == text.split("\n")[:-1]
 
 
 def test_unreadable_text_is_named(tmp_path):
