@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fairseq_sru import repairs
 from fairseq_sru.checkpoints import read_checkpoint
@@ -75,11 +76,13 @@ def average(paths: list[str]) -> dict[str, Any]:
     Sums are float64, so the order of ``paths`` does not matter; each parameter keeps its type.
 
     Raises:
-        UsageError: a checkpoint is missing or damaged, or they are not of one model.
+        UsageError: a checkpoint is missing or damaged or has parameters that are no numbers, or
+            they are not of one model.
     """
     result = read_checkpoint(paths[0], check_sums=True)
     result.pop("last_optimizer_state", None)
     first = result["model"]
+    _require_numbers(first, paths[0])
     sums = {
         name: value.to(torch.float64, copy=True)
         for name, value in first.items()
@@ -87,11 +90,12 @@ def average(paths: list[str]) -> dict[str, Any]:
     }
     for path in paths[1:]:
         model = read_checkpoint(path, check_sums=True)["model"]
+        _require_numbers(model, path)
         for name in sorted(first.keys() | model.keys()):
-            shapes = [tuple(m[name].shape) if name in m else "missing" for m in (first, model)]
-            if shapes[0] != shapes[1]:
-                raise UsageError(f"{paths[0]} and {path} are not of one model: {name} is "
-                                 f"{shapes[0]} and {shapes[1]}")
+            one, other = _describe(first.get(name)), _describe(model.get(name))
+            if one != other:
+                raise UsageError(f"{paths[0]} and {path} are not of one model: {name} is {one} "
+                                 f"and {other}")
         for name, total in sums.items():
             total += model[name]
     result["model"] = {
@@ -99,6 +103,21 @@ def average(paths: list[str]) -> dict[str, Any]:
         for name, value in first.items()
     }
     return result
+
+
+def _describe(value: Tensor | None) -> str:
+    """What has to be the same in all checkpoints; their precision need not."""
+    if value is None:
+        return "missing"
+    kind = "numbers" if value.is_floating_point() else str(value.dtype).partition(".")[2]
+    return f"{tuple(value.shape)} {kind}"
+
+
+def _require_numbers(model: dict[str, Tensor], path: str) -> None:
+    for name, value in model.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UsageError(f"{path} holds NaN or infinity in {name}: the training diverged, "
+                             "average checkpoints from before")
 
 
 if __name__ == "__main__":
