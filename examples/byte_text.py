@@ -15,9 +15,18 @@ from pathlib import Path
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 
+from fairseq_sru.errors import UsageError, one_line
 from fairseq_sru.tasks.byte_tokens import SYMBOLS
 
 SPLITS = ("train", "valid", "test")
+
+
+def read(path: Path) -> bytes:
+    """Raises UsageError for an empty file."""
+    text = path.read_bytes()
+    if not text:
+        raise UsageError(f"{path} is empty: give a file of text")
+    return text
 
 
 def build_dictionary(texts: list[bytes]) -> tuple[Dictionary, torch.Tensor]:
@@ -45,7 +54,7 @@ def main() -> None:
         parser.add_argument(f"--{split}", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
 
-    texts = [getattr(options, split).read_bytes() for split in SPLITS]
+    texts = [read(getattr(options, split)) for split in SPLITS]
     dictionary, indices = build_dictionary(texts)
     options.out.mkdir(parents=True, exist_ok=True)
     dictionary.save(str(options.out / "dict.txt"))
@@ -56,4 +65,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()

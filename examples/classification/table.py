@@ -18,19 +18,27 @@ from fairseq_sru.errors import UsageError, one_line
 from fairseq_sru.files import read_lines
 
 Runs = "dict[tuple[str, str], list[dict[str, Any]]]"  # by set and model
+#: what a run has
+FIELDS: dict[str, Any] = {
+    **dict.fromkeys(("set", "model"), str),
+    **dict.fromkeys(
+        ("dropout", "valid", "test", "seconds_an_epoch", "sentences_a_second"), (int, float)),
+    "curve": list,
+}
 
 
 def read(path: Path) -> Runs:
     """The runs with each model's best dropout.
 
     Raises:
-        UsageError: there are none, or of a model different numbers a dropout.
+        UsageError: there are none or they are not compare.py's, or of a model different numbers a
+            dropout.
     """
     if not path.exists():
         raise UsageError(f"{path} does not exist: write it by compare.py")
     tries: dict[tuple[str, str], Any] = defaultdict(lambda: defaultdict(list))
-    for line in read_lines(path):
-        run = json.loads(line)
+    for number, line in enumerate(read_lines(path), start=1):
+        run = _run(line, f"line {number} of {path}")
         tries[run["set"], run["model"]][run["dropout"]].append(run)
     if not tries:
         raise UsageError(f"{path} has no runs: write it by compare.py")
@@ -41,6 +49,20 @@ def read(path: Path) -> Runs:
                              "again")
         best[key] = max(dropouts.values(), key=lambda runs: mean(r["valid"] for r in runs))
     return best
+
+
+def _run(line: str, place: str) -> dict[str, Any]:
+    try:
+        run = json.loads(line)
+    except ValueError:
+        run = None
+    if not isinstance(run, dict):
+        raise UsageError(f"{place} is no run in JSON: write the file by compare.py")
+    for name, kind in FIELDS.items():
+        if not isinstance(run.get(name), kind):
+            raise UsageError(f"{place} lacks {name} or has another kind of it: write the file by "
+                             "compare.py")
+    return run
 
 
 def table(best: Runs) -> list[str]:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from sacremoses import MosesDetokenizer
 
+from fairseq_sru.errors import UsageError, one_line
 from fairseq_sru.files import read_lines
 
 
 def read_translations(generated: Path) -> dict[int, str]:
-    """Number and tokens of every sentence fairseq-generate translated, in the order of the test."""
+    """Number and tokens of every sentence fairseq-generate translated, in the order of the test.
+
+    Raises:
+        UsageError: there are none, or it is the output of something else.
+    """
     found = {}
     for line in read_lines(generated):
         if line.startswith("H-"):
-            label, _, tokens = line.split("\t")
-            found[int(label[2:])] = tokens
+            parts = re.fullmatch(r"H-(\d+)\t[^\t]*\t([^\t]*)", line)
+            if parts is None:
+                raise UsageError(f"{generated}: {line[:60]!r} is not a number, a score and tokens, "
+                                 "as fairseq-generate writes them")
+            found[int(parts[1])] = parts[2]
+    if not found:
+        raise UsageError(f"{generated} has no translations: give the output of fairseq-generate")
     return dict(sorted(found.items()))
 
 
@@ -31,6 +42,11 @@ def main() -> None:
     tokens, text = (
         read_lines(options.corpus / name) for name in ("test.en", "test.txt")
     )
+    for name, lines in (("test.en", tokens), ("test.txt", text)):
+        if len(lines) <= max(translations):
+            raise UsageError(f"{options.generated} translates sentence {max(translations)}, "
+                             f"{options.corpus / name} has {len(lines)} lines: give the corpus it "
+                             "is a translation of")
     detokenise = MosesDetokenizer("en").detokenize
     files = {
         "translation.tok": translations.values(),
@@ -46,4 +62,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()
