@@ -14,6 +14,12 @@ from torch import Tensor
 
 from fairseq_sru.errors import UsageError
 
+#: what a checkpoint may have besides its model and options
+PARTS = {
+    "optimizer_history": list,
+    **dict.fromkeys(("last_optimizer_state", "extra_state", "task_state"), dict),
+}
+
 
 def read_checkpoint(path: str, check_sums: bool = False) -> dict[str, Any]:
     """The contents of a fairseq checkpoint, see :func:`read_tensors`.
@@ -25,6 +31,11 @@ def read_checkpoint(path: str, check_sums: bool = False) -> dict[str, Any]:
     if not isinstance(state, dict) or "model" not in state:
         raise UsageError(f"{path} is not a fairseq checkpoint")
     require_tensors(state["model"], path)
+    for name, kind in PARTS.items():
+        part = state.get(name)
+        if part is not None and not isinstance(part, kind):
+            raise UsageError(f"{path} holds a {type(part).__name__} instead of the {name} that "
+                             "fairseq writes")
     return state
 
 

@@ -14,7 +14,7 @@ from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
 from fairseq_sru import average_checkpoints, errors, files
-from fairseq_sru.checkpoints import read_checkpoint
+from fairseq_sru.checkpoints import PARTS, read_checkpoint
 from fairseq_sru.convert.checkpoint import export_model, import_model
 from fairseq_sru.errors import UsageError
 from fairseq_sru.repairs import apply
@@ -113,6 +113,40 @@ def test_a_checkpoint_without_options(options, tmp_path):
     torch.save({"model": GOOD["model"], **options}, path)
     with pytest.raises(UsageError, match="lacks the options"):
         checkpoint_utils.load_checkpoint_to_cpu(str(path))
+
+
+@pytest.mark.parametrize("wrong", ["text", 7, [1], torch.ones(3), {"a": 1}])
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_of_another_kind_are_named(part, wrong, tmp_path):
+    path = tmp_path / "checkpoint1.pt"
+    torch.save({**GOOD, part: wrong}, path)
+    if isinstance(wrong, PARTS[part]):
+        assert read_checkpoint(str(path))[part] == wrong
+        return
+    with pytest.raises(UsageError, match=f"checkpoint1.pt holds a .* instead of the {part}"):
+        read_checkpoint(str(path))
+
+
+def test_an_average_is_of_numbers(tmp_path):
+    def save(name, **parameters):
+        path = tmp_path / f"{name}.pt"
+        torch.save({"model": {"a": torch.ones(2), **parameters}, "cfg": {}}, path)
+        return str(path)
+
+    good, half = save("good"), save("half", a=torch.ones(2).half())
+    for wrong in (float("nan"), float("inf")):
+        bad = save("bad", a=torch.tensor([1.0, wrong]))
+        for paths in ([good, bad], [bad, good], [bad]):
+            with pytest.raises(UsageError, match="bad.pt holds NaN or infinity in a: "):
+                average_checkpoints.average(paths)
+    for other in (torch.ones(2, dtype=torch.int64), torch.ones(2) == 1):
+        mixed = save("mixed", a=other)
+        for paths in ([good, mixed], [mixed, good]):
+            with pytest.raises(UsageError, match=r"not of one model: a is \(2,\) "):
+                average_checkpoints.average(paths)
+    assert average_checkpoints.average([good, half])["model"]["a"].tolist() == [1, 1]
+    counts = [save("one", n=torch.tensor(1)), save("two", n=torch.tensor(2))]
+    assert average_checkpoints.average(counts)["model"]["n"] == 1
 
 
 class FullDisk(io.FileIO):

@@ -21,6 +21,7 @@ from fairseq.trainer import Trainer
 from fairseq_sru.checkpoints import damaged, read_checkpoint
 from fairseq_sru.errors import UsageError
 from fairseq_sru.files import save_tensors, whole
+from fairseq_sru.ranges import COUNT
 from fairseq_sru.repairs.patching import replace
 
 DICTIONARIES = "dictionaries"  # key of the fingerprints in a checkpoint's task state
@@ -65,20 +66,42 @@ def check_dictionaries() -> None:
 
     @replace(Trainer, "load_checkpoint")
     def load_checkpoint(original, self, filename, reset_optimizer=False, *args, **kwargs):
-        if os.path.isfile(filename):
-            state = read_checkpoint(filename)
-            _compare_dictionaries(self.task, state.get("task_state", {}).get(DICTIONARIES, {}))
-            if not reset_optimizer and state.get("last_optimizer_state") is None:
-                raise UsageError(
-                    f"{filename} holds parameters without the state of an optimizer, as an average "
-                    "of checkpoints does, and no training goes on from there: start a new one from "
-                    "its parameters with --finetune-from-model")
         try:
+            if os.path.isfile(filename):
+                _require_training(self.task, filename, reset_optimizer)
             return original(self, filename, reset_optimizer, *args, **kwargs)
+        except UsageError:
+            raise
         except Exception as error:
             if isinstance(error.__context__, UsageError):
                 raise error.__context__ from None
-            raise
+            if not isinstance(error, (AttributeError, LookupError, TypeError, ValueError)):
+                raise
+            raise UsageError(
+                f"{filename} does not hold the state of this training ({type(error).__name__}: "
+                f"{error}): give the options it was trained with, or start a new training from its "
+                "parameters with --finetune-from-model") from error
+
+
+def _require_training(task: FairseqTask, path: str, reset_optimizer: bool) -> None:
+    state = read_checkpoint(path)
+    _require_places(state, path)
+    _compare_dictionaries(task, (state.get("task_state") or {}).get(DICTIONARIES, {}))
+    if not reset_optimizer and state.get("last_optimizer_state") is None:
+        raise UsageError(
+            f"{path} holds parameters without the state of an optimizer, as an average of "
+            "checkpoints does, and no training goes on from there: start a new one from its "
+            "parameters with --finetune-from-model")
+
+
+def _require_places(state: dict[str, Any], path: str) -> None:
+    """Raises UsageError if a checkpoint does not say where in the data its training was."""
+    batches = (state.get("extra_state") or {}).get("train_iterator") or {}
+    updates = (state.get("optimizer_history") or [{}])[-1]
+    for part, name in ((batches, "epoch"), (batches, "iterations_in_epoch"),
+                       (updates, "num_updates")):
+        if part.get(name, 0) not in COUNT:
+            raise UsageError(f"{path}: {name} must be {COUNT.description}, got {part[name]!r}")
 
 
 def _fingerprints(task: FairseqTask) -> dict[str, dict[str, Any]]:
