@@ -26,6 +26,7 @@ from fairseq_cli import train as fairseq_train
 import fairseq_sru
 from fairseq_sru.average_checkpoints import average, find_checkpoints
 from fairseq_sru.errors import UsageError
+from fairseq_sru.tasks.generation import _Choice
 
 fairseq_sru.register()
 
@@ -418,6 +419,30 @@ def test_sides_of_different_lengths(other_data, corpus, tmp_path):
     assert "two sides of the train data have not as many lines" in message
 
 
+@pytest.mark.parametrize("place, wrong", [
+    (("task_state",), "text"), (("task_state", "dictionaries"), "text"),
+    (("task_state", "dictionaries", "source"), 7), (("extra_state",), [1]),
+    (("extra_state", "train_iterator"), "text"), (("extra_state", "train_iterator", "epoch"), "1"),
+    (("extra_state", "train_iterator", "iterations_in_epoch"), None),
+    (("optimizer_history",), "text"), (("optimizer_history",), []), (("optimizer_history", 0), 7),
+    (("optimizer_history", 0, "num_updates"), "text"),
+    (("last_optimizer_state",), "text"), (("last_optimizer_state", "state"), "text"),
+    (("last_optimizer_state", "param_groups"), 7),
+])
+def test_states_of_another_kind(data, trained, tmp_path, place, wrong):
+    """Training does not go on from them, and leaves them as they are."""
+    state = torch.load(trained / "checkpoint_last.pt", weights_only=True)
+    part = state
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = wrong
+    path = tmp_path / "checkpoint_last.pt"
+    torch.save(state, path)
+    before = path.read_bytes()
+    assert "checkpoint_last.pt" in refused(data, tmp_path, "--max-epoch", "4")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name] and path.read_bytes() == before
+
+
 def test_another_architecture(data, trained, tmp_path):
     message = refused(data, tmp_path, "--encoder-layers", "3", "--restore-file",
                             trained / "checkpoint_last.pt")
@@ -444,6 +469,37 @@ def test_missing_subset(data, trained, tmp_path):
     best = trained / "checkpoint_best.pt"
     with pytest.raises(UsageError, match="test1.de-en.de.bin and .idx do not exist"):
         generate(data, best, tmp_path, "--gen-subset", "test1", "-s", "de", "-t", "en")
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--max-tokens", "3"], r"--max-tokens \(3; "),
+    (["--gen-subset", "nope"], "nope.de-en.de.bin and .idx do not exist: name a subset"),
+    (["--min-len", "40", "--max-len-a", "0.5"], "--min-len .*40"),
+    (["--min-len", "40", "--max-len-a", "0.5", "--srupp-engine", "off"], "--min-len .*40"),
+])
+def test_what_the_data_refuses(data, trained, tmp_path, args, message):
+    with pytest.raises(UsageError, match=message):
+        generate(data, trained / "checkpoint_best.pt", tmp_path, *args)
+    _Choice.chosen = "float32"  # which --srupp-engine sets for the whole process
+
+
+def test_hypotheses_longer_than_200_tokens(data, trained, tmp_path):
+    found = generate(data, trained / "checkpoint_best.pt", tmp_path, "--beam", "1", "--min-len",
+                     "205", "--max-len-b", "210", "--batch-size", "20")
+    assert all(len(lines["P"][0][0].split()) > 205 for lines in found.values())
+
+
+@pytest.mark.parametrize("command, args, message", [
+    ("eval_lm", ["--gen-subset", "nope"], "Dataset not found: nope"),
+    ("generate", [], "--path required for generation!"),
+])
+def test_what_fairseq_says_is_one_line(data, lm_data, trained, command, args, message):
+    """Its own words of an option or of data, without the trace."""
+    folder = lm_data if command == "eval_lm" else data
+    path = ["--path", trained / "checkpoint_best.pt"] if command == "eval_lm" else []
+    result = run_python("-m", f"fairseq_cli.{command}", folder, "--user-dir", USER_DIR, "--cpu",
+                        *path, *args)
+    assert message in fails_in_one_line(result)
 
 
 def test_missing_folder(tmp_path):

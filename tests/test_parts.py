@@ -88,9 +88,9 @@ def test_a_language_model_in_processes_that_torchrun_started(task):
 
 
 @pytest.mark.parametrize("args, message", [
-    (["--beam", "0"], "--beam must be at least 1, got 0"),
-    (["--beam", "-3"], "--beam must be at least 1, got -3"),
-    (["--nbest", "0"], "--nbest must be between 1 and --beam"),
+    (["--beam", "0"], "--beam must be a whole number, at least 1, got 0"),
+    (["--beam", "-3"], "--beam must be a whole number, at least 1, got -3"),
+    (["--nbest", "0"], "--nbest must be a whole number, at least 1, got 0"),
     (["--beam", "2", "--nbest", "3"], r"--nbest must be between 1 and --beam \(2\), got 3"),
 ])
 @pytest.mark.parametrize("command", ["generate", "interactive"])

@@ -18,17 +18,20 @@ def apply() -> None:
     _import_fairseq()
     from fairseq_sru.repairs import (
         checkpoints,
+        command_options,
         compat,
         data,
         launches,
         memory,
         messages,
         retained_dropout,
+        training,
         unknown_words,
     )
 
     for module in (
-        compat, messages, data, retained_dropout, unknown_words, checkpoints, launches, memory
+        compat, command_options, messages, data, retained_dropout, unknown_words, checkpoints,
+        launches, memory, training,
     ):
         module.apply()
 

@@ -124,9 +124,14 @@ def fill_in_presets() -> None:
     It completes a named architecture from its model's dataclass alone, in two of its modules, which
     are imported before the plugin.
     """
-    for name in ("__main__", "fairseq_cli.hydra_train", "fairseq_cli.train"):
-        if hasattr(sys.modules.get(name), "add_defaults"):
-            _complete_presets(sys.modules[name])
+    for module in training_modules():
+        _complete_presets(module)
+
+
+def training_modules() -> list[types.ModuleType]:
+    """Those of fairseq's that are imported and complete a configuration."""
+    names = ("__main__", "fairseq_cli.hydra_train", "fairseq_cli.train")
+    return [sys.modules[name] for name in names if hasattr(sys.modules.get(name), "add_defaults")]
 
 
 def _complete_presets(module: types.ModuleType) -> None:

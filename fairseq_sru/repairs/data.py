@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from fairseq import tasks
-from fairseq.data import LanguagePairDataset, data_utils
+from fairseq.data import Dictionary, LanguagePairDataset, data_utils
 from fairseq.tasks import FairseqTask, translation
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from fairseq.trainer import Trainer
@@ -16,9 +16,27 @@ from fairseq_sru.repairs.patching import replace
 
 def apply() -> None:
     """Check data when it is read."""
+    check_dictionary_files()
     check_data()
+    check_lengths()
     check_targets()
     check_labels()
+
+
+def check_dictionary_files() -> None:
+    """A file that is no dictionary is named."""
+
+    @replace(Dictionary, "add_from_file")
+    def add_from_file(original, self, f):
+        try:
+            original(self, f)
+        except OSError:
+            raise
+        except Exception as error:
+            if not isinstance(f, str):  # the same function has opened it
+                raise
+            raise UsageError(f"{f} is not a dictionary that fairseq-preprocess wrote: "
+                             f"{error}".split("\n", 1)[0]) from error
 
 
 def check_data() -> None:
@@ -42,7 +60,10 @@ def check_data() -> None:
         except FileNotFoundError as error:
             missing = str(error.filename or error)
             remedy = "by fairseq-preprocess, and its languages (-s, -t)"
-            if os.path.basename(missing) == "dict.txt":
+            folder, name = os.path.split(missing)
+            if os.path.basename(folder) in ("input0", "label"):
+                remedy = "by fairseq-preprocess --only-source, its parts input0 and label"
+            elif name == "dict.txt":
                 remedy = ("by fairseq-preprocess --only-source; for --lm-path copy the language "
                           "model's dict.txt, which must have the words of the target, into DATA")
             raise UsageError(
@@ -55,8 +76,7 @@ def check_data() -> None:
             return original(data_path, split, src, src_dict, tgt, *args, **kwargs)
         except FileNotFoundError as error:
             stem = os.path.join(data_path, f"{split}.{src}-{tgt}.{src}")
-            raise UsageError(f"{stem}.bin and .idx do not exist: run fairseq-preprocess with "
-                             f"--{split}pref, or name another subset") from error
+            raise UsageError(f"{stem}.bin and .idx do not exist: {_remedy(split)}") from error
         except AssertionError as error:
             if "same number of examples" not in str(error):
                 raise UsageError(f"the {split} data in {data_path}: {error or 'sides do not fit'}: "
@@ -64,6 +84,13 @@ def check_data() -> None:
             raise UsageError(f"the two sides of the {split} data have not as many lines: a line of "
                              "the one must translate that of the other, and fairseq-preprocess "
                              "takes a lone carriage return for the end of a line") from error
+
+
+def _remedy(split: str) -> str:
+    kind = split.rstrip("0123456789")
+    if kind in ("train", "valid", "test"):
+        return f"run fairseq-preprocess with --{kind}pref, or name another subset"
+    return "name a subset that fairseq-preprocess has written, such as test"
 
 
 def _refuse_half_datasets(folder: str, split: str, source: str, target: str) -> None:
@@ -79,6 +106,20 @@ def _refuse_empty_text(stem: str) -> None:
     binary = f"{stem}.bin"
     if os.path.isfile(binary) and os.path.getsize(binary) == 0:
         raise UsageError(f"{binary} is empty: give fairseq-preprocess a text that has lines")
+
+
+def check_lengths() -> None:
+    """A sentence that no batch takes ends in an assertion about all of them."""
+
+    @replace(data_utils, "batch_by_size")
+    def batch_by_size(original, indices, *args, **kwargs):
+        try:
+            return original(indices, *args, **kwargs)
+        except AssertionError as error:
+            if "exceed" not in str(error):
+                raise
+            raise UsageError(f"--max-tokens ({kwargs.get('max_tokens')}; for validation "
+                             "--max-tokens-valid) is less than a sentence has: raise it") from error
 
 
 def check_targets() -> None:
@@ -118,9 +159,8 @@ def _require_labels(folder: str, split: str) -> None:
     for part in ("input0", "label"):
         stem = os.path.join(folder, part, split)
         if not any(os.path.exists(stem + end) for end in (".bin", ".label")):
-            raise UsageError(f"{stem}.bin does not exist: run fairseq-preprocess --only-source "
-                             f"with --{split}pref on the sentences and on their labels, or name "
-                             "another subset")
+            raise UsageError(f"{stem}.bin does not exist: {_remedy(split)} (--only-source; the "
+                             "sentences and their labels each)")
 
 
 def _require_classes(task: SentencePredictionTask, split: str) -> None:

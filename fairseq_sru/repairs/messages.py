@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sys
+import threading
 from typing import Any
 
 import torch
@@ -13,16 +16,13 @@ from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.trainer import Trainer
 
 from fairseq_sru.errors import UsageError, in_one_line, show_error
-from fairseq_sru.options import check_options
+from fairseq_sru.repairs.command_options import check_command
 from fairseq_sru.repairs.launches import (
     require_one_shard,
     require_whole_evaluation,
     require_working_launch,
 )
 from fairseq_sru.repairs.patching import replace
-
-#: options of fairseq's that have a range
-BATCHES = ("batch_size", "batch_size_valid", "max_tokens", "max_tokens_valid")
 
 
 def apply() -> None:
@@ -39,14 +39,33 @@ def print_usage_errors() -> None:
 
     @replace(sys, "excepthook")
     def excepthook(original, kind, error, trace):
-        message = in_one_line(error) if _is_fairseq_command() else None
+        message = (in_one_line(error) or _of_fairseq(error)) if _is_fairseq_command() else None
         if message is None:
             original(kind, error, trace)
         else:
             show_error(error, message)
+            _leave()
 
     if _is_fairseq_command():  # otherwise hydra prints the last lines of a trace, and exits
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+
+def _leave() -> None:
+    """A thread of fairseq's that reads batches ahead may abort a process that Python ends."""
+    if threading.active_count() > 1:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _of_fairseq(error: BaseException) -> str | None:
+    """fairseq's own words, where they are of an option or of missing data."""
+    message = str(error).partition("\n")[0][:300]
+    if message.startswith("Dataset not found"):
+        return f"{message}: run fairseq-preprocess on it, or name another subset"
+    plain = type(error) in (AssertionError, ValueError, Exception)
+    return message if plain and re.search(r"(^|\s|\()--[a-z]", message) else None
 
 
 def _is_fairseq_command() -> bool:
@@ -64,9 +83,8 @@ def check_command_line() -> None:
         namespace = parsed[0] if parse_known else parsed
         require_gpu_for_fp16(namespace)
         require_working_launch(namespace)
-        check_options(namespace, BATCHES)
         require_whole_evaluation(namespace)
-        require_possible_beam(namespace)
+        check_command(parser, namespace)
         return parsed
 
 
@@ -77,22 +95,13 @@ def require_gpu_for_fp16(args: Any) -> None:
         raise UsageError("--fp16 needs a GPU: leave it out, or train with --bf16 on a CPU")
 
 
-def require_possible_beam(args: Any) -> None:
-    """Raises UsageError for a beam or a number of hypotheses that a search cannot have."""
-    beam, nbest = getattr(args, "beam", 1), getattr(args, "nbest", 1)
-    if beam < 1:
-        raise UsageError(f"--beam must be at least 1, got {beam}")
-    if not 1 <= nbest <= beam:
-        raise UsageError(f"--nbest must be between 1 and --beam ({beam}), got {nbest}")
-
-
 def check_trainer() -> None:
-    """fairseq-hydra-train loads the plugin after reading its options: check them again here."""
+    """What only a trainer has together; fairseq-hydra-train loads the plugin after reading its
+    options."""
 
     @replace(Trainer, "__init__")
     def __init__(original, self, cfg, *args, **kwargs):
         require_gpu_for_fp16(cfg.common)
-        check_options(cfg.dataset, BATCHES)
         require_fitting_criterion(*args)
         original(self, cfg, *args, **kwargs)
 

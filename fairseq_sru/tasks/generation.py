@@ -14,6 +14,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
+from fairseq_sru.errors import UsageError
 from fairseq_sru.inference import PRECISIONS, Engine, GenerationOptions, Hypothesis, read_model
 from fairseq_sru.ops.extension import COMPILED, uncompiled
 from fairseq_sru.repairs.patching import replace
@@ -106,7 +107,6 @@ class EngineGenerator:
         self._engine = Engine(read_model(model, precision))
         self._translates = hasattr(model, "encoder")
         self._pad = generator.pad
-        self._max_len_a, self._max_len_b = generator.max_len_a, generator.max_len_b
         search = generator.search
         sampling = isinstance(search, Sampling)
         top_k = search.sampling_topk if sampling else -1
@@ -114,6 +114,8 @@ class EngineGenerator:
         self._options = GenerationOptions(
             beam=generator.beam_size,
             nbest=generator.beam_size,
+            max_len_a=generator.max_len_a,
+            max_len_b=generator.max_len_b,
             max_len=generator.max_len,
             min_len=generator.min_len,
             lenpen=generator.len_penalty,
@@ -147,13 +149,14 @@ class EngineGenerator:
             prefix_tokens: (B, P), padded right. constraints: must be None.
         """
         tokens = sample["net_input"]["src_tokens"]
-        options = change(
-            self._options,
-            # fairseq's limit is that of the whole batch
-            max_len_b=int(self._max_len_a * tokens.size(1) + self._max_len_b),
-            bos=bos_token,
-            seed=int(torch.randint(2**63 - 1, ())) if self._options.sampling else 0,
-        )
+        # fairseq's limit is that of the whole batch
+        longest = int(self._options.max_len_a * tokens.size(1) + self._options.max_len_b)
+        try:
+            options = change(
+                self._options, max_len_a=0.0, max_len_b=longest, bos=bos_token,
+                seed=int(torch.randint(2**63 - 1, ())) if self._options.sampling else 0)
+        except ValueError as error:
+            raise UsageError(f"--{str(error).replace('_', '-')}") from error
         prefixes = None if prefix_tokens is None else [self._real(row) for row in prefix_tokens]
         if self._translates:
             found = self._engine.translate([self._real(row) for row in tokens], options, prefixes)

@@ -1,0 +1,58 @@
+"""What training finds out late: an optimizer or a schedule that cannot be built, a metric that
+validation does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fairseq import optim
+from fairseq.optim import lr_scheduler
+
+from fairseq_sru.errors import UsageError
+from fairseq_sru.repairs.compat import training_modules
+from fairseq_sru.repairs.patching import replace
+
+
+def apply() -> None:
+    """Say it in one line."""
+    check_schedules()
+    check_metric()
+
+
+def check_schedules() -> None:
+    """What an optimizer or a schedule refuses is the user's, by whatever error it refuses it."""
+
+    @replace(optim, "build_optimizer")
+    def build_optimizer(original, cfg, *args, **kwargs):
+        try:
+            return original(cfg, *args, **kwargs)
+        except (AssertionError, ValueError) as error:
+            raise _refusal("--optimizer", cfg, error) from error
+
+    @replace(lr_scheduler, "build_lr_scheduler")
+    def build_lr_scheduler(original, cfg, *args, **kwargs):
+        try:
+            return original(cfg, *args, **kwargs)
+        except (AssertionError, ValueError) as error:
+            raise _refusal("--lr-scheduler", cfg, error) from error
+
+
+def _refusal(option: str, cfg: Any, error: Exception) -> UsageError:
+    if isinstance(error, UsageError):
+        return error
+    return UsageError(f"{option} {cfg._name}: {error or 'its options do not go together'}")
+
+
+def check_metric() -> None:
+    """--best-checkpoint-metric bleu without --eval-bleu, say, ends the first validation."""
+    for module in training_modules():
+        if not hasattr(module, "get_valid_stats"):
+            continue
+
+        @replace(module, "get_valid_stats")
+        def get_valid_stats(original, cfg, trainer, stats, *args, **kwargs):
+            metric = cfg.checkpoint.best_checkpoint_metric
+            if metric not in stats:
+                raise UsageError(f"--best-checkpoint-metric {metric}: validation has "
+                                 f"{', '.join(sorted(stats))}")
+            return original(cfg, trainer, stats, *args, **kwargs)
