@@ -233,6 +233,8 @@ def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path):
         ([exported, "--threads", "0"], "--threads must be"),
         ([model, "--source-lang", "en"], "--bpe, --tokenizer"),
         ([model, "--lm-weight", "0.5"], "--bpe, --tokenizer"),
+        ([model, "--bpe", "sentencepiece"], "--bpe sentencepiece needs --sentencepiece-model"),
+        ([model, "--bpe", "characters"], "Could not find 'bpe/characters'"),
         ([model, "--bpe", "sentencepiece", "--sentencepiece-model", tmp_path / "none"], "none"),
         ([model, "--bpe", "sentencepiece", "--sentencepiece-model", tmp_path / "text"],
          "not a sentencepiece model"),
@@ -245,6 +247,13 @@ def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path):
         assert not out.exists() and not list(tmp_path.glob("*.part"))
     result = run_python("-m", "fairseq_sru.export", model, tmp_path)
     assert "exists already" in fails_in_one_line(result)
+
+
+def test_a_tokenizer_knows_the_languages_of_the_model(model):
+    moses = ["--tokenizer", "moses"]
+    found = translate(model, *moses, stdin="wort1 wort2").stdout
+    assert found == translate(model, *moses, "--source-lang", "de", stdin="wort1 wort2").stdout
+    assert found == translate(model, stdin="wort1 wort2").stdout
 
 
 def test_a_sentencepiece_model_of_another_vocabulary_is_refused(model, tmp_path):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Sequence
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from fairseq_sru import register
 from fairseq_sru.errors import UsageError
@@ -49,7 +53,9 @@ def import_checkpoint(
         raise UsageError(str(error)) from error
     source = _vocabulary(task.source_dictionary) if "encoder" in weights.config else None
     target = _vocabulary(task.target_dictionary)
-    return Package(weights, source, target, _text(saved, text_options, source or target))
+    if text_options:
+        saved = _parse(text_options, task)
+    return Package(weights, source, target, _text(saved, source or target))
 
 
 def _vocabulary(dictionary: Any) -> Vocabulary:
@@ -74,10 +80,13 @@ class FairseqText:
         return tokens
 
 
-def _text(saved: Any, options: Sequence[str], vocabulary: Vocabulary) -> Text:
-    if options:
-        saved = _parse(options)
+def _text(saved: Any, vocabulary: Vocabulary) -> Text:
     bpe, tokenizer = _name(saved, "bpe"), _name(saved, "tokenizer")
+    for registry, name in ("bpe", bpe), ("tokenizer", tokenizer):
+        part = saved.get(registry)
+        for option in part if isinstance(part, DictConfig) else ():
+            if OmegaConf.is_missing(part, option):
+                raise UsageError(f"--{registry} {name} needs --{option.replace('_', '-')}")
     if bpe == "sentencepiece" and tokenizer is None:
         text = SentencePiece(Path(saved.bpe.sentencepiece_model))
         text.check(vocabulary)
@@ -95,13 +104,21 @@ def _text(saved: Any, options: Sequence[str], vocabulary: Vocabulary) -> Text:
         raise UsageError(f"--bpe {bpe}, --tokenizer {tokenizer}: {error}") from error
 
 
-def _parse(options: Sequence[str]) -> Any:
-    """fairseq's configuration with these options.
+def _parse(options: Sequence[str], task: Any) -> Any:
+    """fairseq's configuration with these options, and the languages of the task.
 
     Raises:
-        UsageError: others than those of the text are among them.
+        UsageError: others than those of the text are among them, or fairseq cannot read them.
     """
-    given, default = _configuration(options), _configuration([])
+    languages = []
+    for side in "source", "target":
+        language = getattr(task.cfg, f"{side}_lang", None)
+        if language is not None:
+            languages += [f"--{side}-lang", language]
+    try:
+        given, default = _configuration([*languages, *options]), _configuration(languages)
+    except HydraException as error:
+        raise UsageError(f"{' '.join(options)}: {str(error).splitlines()[0]}") from error
     if any(given[part] != default[part] for part in given if part not in ("bpe", "tokenizer")):
         raise UsageError(f"{' '.join(options)}: of fairseq's options only --bpe, --tokenizer and "
                          "what belongs to them can be given here")
@@ -112,6 +129,8 @@ def _configuration(options: Sequence[str]) -> Any:
     from fairseq import options as fairseq_options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
+    # it prints all options where it cannot compose them
+    logging.getLogger("fairseq.dataclass.utils").setLevel(logging.CRITICAL)
     parser = fairseq_options.get_interactive_generation_parser()
     return convert_namespace_to_omegaconf(
         fairseq_options.parse_args_and_arch(parser, ["--path", "model", "data", *options]))
