@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 import torch
+from conftest import USER_DIR, fails_in_one_line, run_python
 from fairseq import options
 from fairseq.data import Dictionary, data_utils, indexed_dataset
 from fairseq.tasks import translation
@@ -49,6 +50,13 @@ def test_a_shard_is_translated_and_said_to_be_one(caplog):
     parsed = parse("generate", "--num-shards", "3", "--shard-id", "2")
     assert (parsed.distributed_world_size, parsed.distributed_rank) == (3, 2)
     assert "shard 2 of 3: scores at the end are those of its sentences" in caplog.text
+
+
+def test_a_shard_without_a_batch_is_one_line(data, trained):
+    result = run_python(
+        "-m", "fairseq_cli.generate", data, "--user-dir", USER_DIR, "--cpu", "--path",
+        trained / "checkpoint_best.pt", "--num-shards", "99", "--shard-id", "98")
+    assert "--shard-id 98 has nothing to translate: there are only" in fails_in_one_line(result)
 
 
 @pytest.mark.parametrize("args", [

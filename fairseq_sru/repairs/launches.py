@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from fairseq.distributed import utils as distributed_utils
+from fairseq.tasks import FairseqTask
 from omegaconf import open_dict
 
 from fairseq_sru.errors import UsageError
@@ -25,8 +26,9 @@ TORCHRUN = ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def apply() -> None:
-    """Let training take part in what torchrun has started."""
+    """Let training take part in what torchrun has started, and refuse shards without a batch."""
     join_torchrun()
+    refuse_empty_shards()
 
 
 def started_by_torchrun() -> bool:
@@ -70,6 +72,20 @@ def take_shard(args: Any) -> None:
     if shards > 1:
         args.distributed_world_size, args.distributed_rank = shards, shard
         logger.warning(f"shard {shard} of {shards}: scores at the end are those of its sentences")
+
+
+def refuse_empty_shards() -> None:
+    """fairseq-generate divides by zero seconds where a shard has no batch."""
+
+    @replace(FairseqTask, "get_batch_iterator")
+    def get_batch_iterator(original, self, *args, num_shards=1, shard_id=0, **kwargs):
+        batches = original(self, *args, num_shards=num_shards, shard_id=shard_id, **kwargs)
+        trains = torch.distributed.is_initialized()
+        if num_shards > 1 and not trains and shard_id >= len(batches.frozen_batches):
+            raise UsageError(f"--shard-id {shard_id} has nothing to translate: there are only "
+                             f"{len(batches.frozen_batches)} batches; lower --num-shards, or "
+                             "--max-tokens or --batch-size")
+        return batches
 
 
 def require_working_launch(args: Any) -> None:
