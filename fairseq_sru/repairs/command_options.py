@@ -6,10 +6,9 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-from collections import ChainMap
 from dataclasses import fields
 from numbers import Integral
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable
 
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
@@ -32,7 +31,7 @@ MEANINGS = {
     "sampling_topp": Range(f"-1 or {SHARE.description}", lambda x: x == -1 or x in SHARE),
 }
 #: options whose text is a dictionary: how it is read, what it is and an example
-DICTIONARIES = {
+DICTIONARIES: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "model_overrides": (ast.literal_eval, "a dictionary in Python", "{'dropout': 0.1}"),
     "optimizer_overrides": (ast.literal_eval, "a dictionary in Python", "{'lr': [0.1]}"),
     **dict.fromkeys(("epoch2lr", "update2lr"),
@@ -80,9 +79,12 @@ def check_configurations() -> None:
 
 def _values(cfg: DictConfig) -> dict[str, Any]:
     """All options but the model's; the first part with a name is where others take it from."""
-    parts = [cfg[name] for name in cfg if name != "model"]
-    return dict(ChainMap(*(OmegaConf.to_container(part, resolve=True) for part in parts
-                           if isinstance(part, DictConfig))))
+    values: dict[str, Any] = {}
+    for name in cfg:
+        if name != "model" and isinstance(cfg[name], DictConfig):
+            part: Any = OmegaConf.to_container(cfg[name], resolve=True)
+            values = {**part, **values}
+    return values
 
 
 def check_generators() -> None:
@@ -148,8 +150,9 @@ def require_tokens_after_context(args: Any) -> None:
 
 def require_possible_search(args: Any) -> None:
     """Raises UsageError for options of a search that do not go together."""
-    given = {option.name: getattr(args, option.name, option.default)
-             for option in fields(GenerationConfig)}
+    given: dict[str, Any] = {
+        option.name: getattr(args, option.name, option.default)
+        for option in fields(GenerationConfig)}
     sampling, groups = given["sampling"], given["diverse_beam_groups"]
     for name in ("sampling_topk", "sampling_topp"):
         if given[name] > 0 and not sampling:
