@@ -15,6 +15,7 @@ from pathlib import Path
 import peers
 import pytest
 import sentences
+import table
 import torch
 from conftest import ROOT, USER_DIR, fails_in_one_line, run_fairseq, run_python
 
@@ -211,20 +212,27 @@ def test_a_class_unknown_in_training_stops_the_recipe_in_one_line(tmp_path):
 
 
 def test_the_comparison_writes_a_table_and_curves_and_goes_on(out, folder):
-    settings = dict(SETS="mood whole", MODELS="sru_classifier_2 cnn", EPOCHS="2", RUNS="2",
+    settings = dict(SETS="mood whole", MODELS="sru_classifier_2 cnn", EPOCHS="2", RUNS="3",
                     DROPOUTS="0.1 0.2")
-    table = succeeds("compare", out, folder, **settings)
-    rows = [line for line in table.splitlines() if re.match(r"\| (mood|whole) \|", line)]
+    printed = succeeds("compare", out, folder, **settings)
+    rows = [line for line in printed.splitlines() if re.match(r"\| (mood|whole) \|", line)]
     assert [row.split("|")[1:3] for row in rows] == [
         [f" {name} ", f" {model} "] for name in ("mood", "whole")
         for model in ("sru_classifier_2", "cnn")]
     assert all("±" in row for row in rows)
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     lines = (out / "runs.jsonl").read_text().splitlines()
-    assert len(lines) == 2 * 2 * 2 * 2
+    assert len(lines) == 2 * 2 * (2 * 2 + 1)  # dropouts are tried in two runs
     assert {len(json.loads(line)["curve"]) for line in lines} == {2}
     succeeds("compare", out, folder, **settings)  # makes nothing anew
     assert (out / "runs.jsonl").read_text().splitlines() == lines
+
+
+def test_the_dropout_is_chosen_in_the_runs_that_all_have():
+    runs = [dict(dropout=dropout, run=run, valid=valid)
+            for run, dropout, valid in ((0, 0.3, 80), (0, 0.5, 82), (1, 0.3, 81), (1, 0.5, 80.5))]
+    assert table.best_dropout(runs) == 0.5
+    assert table.best_dropout([*runs, dict(dropout=0.3, run=2, valid=99)]) == 0.5
 
 
 @pytest.mark.command

@@ -17,14 +17,14 @@ import random
 import time
 from itertools import product
 from pathlib import Path
-from statistics import mean
 from types import SimpleNamespace
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterator
 
 import torch
 from fairseq.data import Dictionary
 from peers import PEERS
 from sentences import FOLDS, Sentence, has_split, labels_of, load
+from table import best_dropout
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
@@ -147,14 +147,6 @@ def accuracy(model: Any, data: Data, part: str) -> float:
     return 100 * torch.cat(right).float().mean().item()
 
 
-def best_dropout(runs: Iterable[dict[str, Any]]) -> float:
-    """The dropout whose runs were best in validation, on average."""
-    tries: dict[float, list[float]] = {}
-    for run in runs:
-        tries.setdefault(run["dropout"], []).append(run["valid"])
-    return max(tries, key=lambda dropout: mean(tries[dropout]))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, metavar="OUT.jsonl")
@@ -180,8 +172,7 @@ def main() -> None:
         if run >= args.tuning_runs:
             dropouts = [best_dropout(
                 line for line in done
-                if model_key.items() <= line.items() and line["run"] < args.tuning_runs
-                and line["dropout"] in dropouts)]
+                if model_key.items() <= line.items() and line["dropout"] in dropouts)]
         for dropout in dropouts:
             key = {**model_key, "dropout": dropout, "run": run}
             if any(key.items() <= line.items() for line in done):

@@ -88,4 +88,9 @@ def positions(length: int, size: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-PEERS = {"lstm": LSTM, "lstm_bidirectional": BidirectionalLSTM, "cnn": CNN, "transformer": Transformer}
+PEERS = {
+    "lstm": LSTM,
+    "lstm_bidirectional": BidirectionalLSTM,
+    "cnn": CNN,
+    "transformer": Transformer,
+}

@@ -2,7 +2,8 @@
 
 python table.py RUNS.jsonl [--figure OUT.png]
 
-Every model has the dropout that was best in validation, on average over its runs.
+Every model has the dropout that was best in validation, on average over the runs that all its
+dropouts have.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any
+from typing import Any, Iterable
 
 from fairseq_sru.errors import UsageError, one_line
 from fairseq_sru.files import read_lines
@@ -21,6 +22,7 @@ Runs = "dict[tuple[str, str], list[dict[str, Any]]]"  # by set and model
 #: what a run has
 FIELDS: dict[str, Any] = {
     **dict.fromkeys(("set", "model"), str),
+    "run": int,
     **dict.fromkeys(
         ("dropout", "valid", "test", "seconds_an_epoch", "sentences_a_second"), (int, float)),
     "curve": list,
@@ -31,24 +33,33 @@ def read(path: Path) -> Runs:
     """The runs with each model's best dropout.
 
     Raises:
-        UsageError: there are none or they are not compare.py's, or of a model different numbers a
-            dropout.
+        UsageError: there are none or they are not compare.py's, or the best dropout lacks some.
     """
     if not path.exists():
         raise UsageError(f"{path} does not exist: write it by compare.py")
-    tries: dict[tuple[str, str], Any] = defaultdict(lambda: defaultdict(list))
+    models: Any = defaultdict(list)
     for number, line in enumerate(read_lines(path), start=1):
         run = _run(line, f"line {number} of {path}")
-        tries[run["set"], run["model"]][run["dropout"]].append(run)
-    if not tries:
+        models[run["set"], run["model"]].append(run)
+    if not models:
         raise UsageError(f"{path} has no runs: write it by compare.py")
     best = {}
-    for key, dropouts in tries.items():
-        if len({len(runs) for runs in dropouts.values()}) > 1:
-            raise UsageError(f"{' '.join(key)} has not all runs of each dropout: run compare.py "
-                             "again")
-        best[key] = max(dropouts.values(), key=lambda runs: mean(r["valid"] for r in runs))
+    for key, runs in models.items():
+        dropout = best_dropout(runs)
+        best[key] = [run for run in runs if run["dropout"] == dropout]
+        if {run["run"] for run in best[key]} != {run["run"] for run in runs}:
+            raise UsageError(f"{' '.join(key)} has not all runs of its best dropout, {dropout}: "
+                             "run compare.py again")
     return best
+
+
+def best_dropout(runs: Iterable[dict[str, Any]]) -> float:
+    """The dropout that was best in validation, on average over the runs that all dropouts have."""
+    valid: dict[float, dict[int, float]] = defaultdict(dict)
+    for run in runs:
+        valid[run["dropout"]][run["run"]] = run["valid"]
+    common = set.intersection(*(set(of_runs) for of_runs in valid.values()))
+    return max(valid, key=lambda dropout: sum(valid[dropout][run] for run in common))
 
 
 def _run(line: str, place: str) -> dict[str, Any]:
