@@ -199,9 +199,12 @@ def test_a_damaged_folder_is_one_line(exported, tmp_path, name, change, message)
     damage(exported, tmp_path, name, change)
     with pytest.raises(UsageError, match=message):
         load(tmp_path)
-    if name == "source.txt":  # the command, once a kind of damage
-        return
-    assert message in fails_in_one_line(run_python("-m", "fairseq_sru.translate", tmp_path))
+
+
+def test_a_damaged_folder_ends_the_command_in_one_line(exported, tmp_path):
+    damage(exported, tmp_path, "target.txt", lambda b: b[:-9])
+    result = run_python("-m", "fairseq_sru.translate", tmp_path)
+    assert "target.txt is not the file that was exported" in fails_in_one_line(result)
 
 
 def test_a_folder_of_another_version_is_one_line(exported, tmp_path, monkeypatch):
@@ -229,12 +232,8 @@ def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path):
         ([exported, "--beam", "100000"], "beam must be at most 22"),
         ([exported, "--min-len", "300"], "--min-len must be at most the 200 tokens"),
         ([exported, "--min-len", "300", "--max-len-a", "1"], "min_len must be at most 202"),
-        ([exported, "--temperature", "1e-38"], "--temperature must be at least"),
         ([exported, "--threads", "0"], "--threads must be"),
         ([model, "--source-lang", "en"], "--bpe, --tokenizer"),
-        ([model, "--lm-weight", "0.5"], "--bpe, --tokenizer"),
-        ([model, "--bpe", "sentencepiece"], "--bpe sentencepiece needs --sentencepiece-model"),
-        ([model, "--bpe", "characters"], "Could not find 'bpe/characters'"),
         ([model, "--bpe", "sentencepiece", "--sentencepiece-model", tmp_path / "none"], "none"),
         ([model, "--bpe", "sentencepiece", "--sentencepiece-model", tmp_path / "text"],
          "not a sentencepiece model"),
@@ -249,11 +248,23 @@ def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path):
     assert "exists already" in fails_in_one_line(result)
 
 
+@pytest.mark.parametrize("options, message", [
+    (["--source-lang", "en"], "--bpe, --tokenizer"),
+    (["--beam", "4"], "--bpe, --tokenizer"),
+    (["--lm-weight", "0.5"], "--bpe, --tokenizer"),
+    (["--bpe", "sentencepiece"], "--bpe sentencepiece needs --sentencepiece-model"),
+    (["--bpe", "subword_nmt"], "--bpe subword_nmt needs --bpe-codes"),
+    (["--bpe", "characters"], "Could not find 'bpe/characters'"),
+])
+def test_options_that_are_none_of_the_text(model, options, message):
+    with pytest.raises(UsageError, match=message):
+        import_checkpoint(model, text_options=options)
+
+
 def test_a_tokenizer_knows_the_languages_of_the_model(model):
-    moses = ["--tokenizer", "moses"]
-    found = translate(model, *moses, stdin="wort1 wort2").stdout
-    assert found == translate(model, *moses, "--source-lang", "de", stdin="wort1 wort2").stdout
-    assert found == translate(model, stdin="wort1 wort2").stdout
+    for languages in ([], ["--source-lang", "de"]):
+        text = import_checkpoint(model, text_options=["--tokenizer", "moses", *languages]).text
+        assert text.encode("wort1, wort2") == "wort1 , wort2"
 
 
 def test_a_sentencepiece_model_of_another_vocabulary_is_refused(model, tmp_path):
