@@ -60,6 +60,8 @@ def test_a_line_is_the_class_a_blank_and_the_sentence(tmp_path):
     path.write_bytes("1 a  b \n0 c\u0085d \u2028 e\n10\n2 \n1 größe\r\n".encode())
     assert sentences.read(path) == [
         ("1", "a b"), ("0", "c d e"), ("10", ""), ("2", ""), ("1", "größe")]
+    (tmp_path / "b.all").write_bytes(b"\xef\xbb\xbf1 a\r\n0\r\n0 b\r\n")
+    assert sentences.read(tmp_path / "b.all") == [("1", "a"), ("0", ""), ("0", "b")]
     packed = tmp_path / "a.all.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
     assert sentences.read(packed) == sentences.read(path)
@@ -69,6 +71,8 @@ def test_a_line_is_the_class_a_blank_and_the_sentence(tmp_path):
     (b"1 a\n\n0 b\n", "line 2 has no class"),
     (b"1 a\n b\n", "line 2 has no class"),
     (b"1 a\n\tb\n", "line 2 has no class"),
+    (b"1 a\n0\tb c\n", "line 2 has no class"),
+    (b"1 a\r\n\r\n0 b\r\n", "line 2 has no class"),
     (b"1 a\n0 \xe4\n", "is not UTF-8: convert it"),
 ])
 def test_a_malformed_line_is_named(tmp_path, contents, message):

@@ -125,7 +125,7 @@ def read(path: Path) -> list[Sentence]:
         contents = path.read_bytes()
         if path.suffix == ".gz":
             contents = gzip.decompress(contents)
-        rows = contents.decode().split("\n")
+        rows = contents.decode("utf-8-sig").split("\n")
     except (EOFError, OSError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
     except UnicodeDecodeError as error:
@@ -135,8 +135,8 @@ def read(path: Path) -> list[Sentence]:
         rows.pop()
     sentences = []
     for number, row in enumerate(rows, start=1):
-        label, _, text = row.partition(" ")
-        if label.strip() != label or not label:
+        label, _, text = row.rstrip("\r").partition(" ")
+        if label.split() != [label]:
             raise UsageError(f"{path}: line {number} has no class: a line is the class, a blank, "
                              "and the sentence")
         sentences.append(Sentence(label, " ".join(text.split())))
