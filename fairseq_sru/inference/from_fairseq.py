@@ -84,7 +84,7 @@ def _text(saved: Any, vocabulary: Vocabulary) -> Text:
     bpe, tokenizer = _name(saved, "bpe"), _name(saved, "tokenizer")
     for registry, name in ("bpe", bpe), ("tokenizer", tokenizer):
         part = saved.get(registry)
-        for option in part if isinstance(part, DictConfig) else ():
+        for option in map(str, part) if isinstance(part, DictConfig) else ():
             if OmegaConf.is_missing(part, option):
                 raise UsageError(f"--{registry} {name} needs --{option.replace('_', '-')}")
     if bpe == "sentencepiece" and tokenizer is None:
@@ -118,11 +118,15 @@ def _parse(options: Sequence[str], task: Any) -> Any:
     try:
         given, default = _configuration([*languages, *options]), _configuration(languages)
     except HydraException as error:
-        raise UsageError(f"{' '.join(options)}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{' '.join(options)}: {_first_line(error)}") from error
     if any(given[part] != default[part] for part in given if part not in ("bpe", "tokenizer")):
         raise UsageError(f"{' '.join(options)}: of fairseq's options only --bpe, --tokenizer and "
                          "what belongs to them can be given here")
     return given
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _configuration(options: Sequence[str]) -> Any:
