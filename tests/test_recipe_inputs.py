@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-RUN = {"set": "mood", "model": "sru", "dropout": 0.1, "valid": 90.0, "test": 89.0,
+RUN = {"set": "mood", "model": "sru", "run": 0, "dropout": 0.1, "valid": 90.0, "test": 89.0,
        "seconds_an_epoch": 1.5, "sentences_a_second": 900.0, "curve": [[1.5, 90.0]]}
 
 
