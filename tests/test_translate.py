@@ -19,6 +19,7 @@ from fairseq_sru.inference.from_fairseq import import_checkpoint
 from fairseq_sru.inference.text import Words
 from fairseq_sru.inference.translator import Translator
 from fairseq_sru.inference.vocabulary import Vocabulary
+from fairseq_sru.translate import main as translate_main
 
 pytestmark = pytest.mark.command
 
@@ -220,8 +221,10 @@ def test_a_folder_of_another_version_is_one_line(exported, tmp_path, monkeypatch
         load(tmp_path)
 
 
-def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path):
+def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("logging.disable", lambda level: None)  # the command's, of this process
     (tmp_path / "text").write_text("no checkpoint\n")
+    (tmp_path / "in").write_text("wort1\n")
     out = tmp_path / "out"
     cases = [
         ([tmp_path / "missing"], "missing does not exist"),
@@ -240,10 +243,16 @@ def test_mistakes_are_one_line_and_leave_no_file(exported, model, tmp_path):
         ([model, "--data", tmp_path], "dict"),
     ]
     for args, message in cases:
-        extra = [] if "--output" in args else ["--output", out]
-        result = run_python("-m", "fairseq_sru.translate", *args, *extra, stdin="wort1\n")
-        assert message in fails_in_one_line(result), args
+        given = dict(zip(args[1::2], args[2::2]))
+        options = {"--output": out, "--input": tmp_path / "in", **given}
+        command = ["translate", args[0], *(x for option in options.items() for x in option)]
+        monkeypatch.setattr("sys.argv", [*map(str, command)])
+        with pytest.raises(UsageError) as caught:
+            translate_main()
+        assert message in str(caught.value) and "\n" not in str(caught.value)
         assert not out.exists() and not list(tmp_path.glob("*.part"))
+    result = run_python("-m", "fairseq_sru.translate", exported, "--beam", "0")
+    assert "--beam must be" in fails_in_one_line(result)
     result = run_python("-m", "fairseq_sru.export", model, tmp_path)
     assert "exists already" in fails_in_one_line(result)
 
