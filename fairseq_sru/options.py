@@ -11,6 +11,9 @@ from omegaconf import ListConfig
 from fairseq_sru.errors import UsageError
 from fairseq_sru.ranges import RANGES, Range
 
+#: what ast.literal_eval raises where a text is no value
+UNREADABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
+
 
 def check_config(config: Any, kind: type) -> None:
     """Look up the options that the dataclass ``kind`` declares in the table of ranges.
@@ -49,6 +52,6 @@ def _read(text: str) -> Any:
     for read in (ast.literal_eval, float):
         try:
             return read(text)
-        except (ValueError, SyntaxError):
+        except UNREADABLE:
             continue
     return text

@@ -236,7 +236,7 @@ def test_dictionaries_are_read_before_anything_else(name):
     flag = f"--{name.replace('_', '-')}"
     command = "generate" if name == "model_overrides" else "train"
     manual = ["--lr-scheduler", "manual"] if name.endswith("2lr") else []
-    for wrong in ("garbage", "[1]", "{", "{'a': open}"):
+    for wrong in ("garbage", "[1]", "{", "{'a': open}", "{[]: 1}"):
         with pytest.raises(UsageError, match=f"^{flag} must be a dictionary in .*, such as "):
             parse(command, *manual, flag, wrong)
     assert parse(command, *manual, flag, DICTIONARIES[name][2])

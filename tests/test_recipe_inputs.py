@@ -102,3 +102,15 @@ def test_a_table_of_half_a_run(fails, tmp_path, name, wrong):
         run[name] = wrong
     (tmp_path / "runs.jsonl").write_text(json.dumps(run) + "\n")
     assert f"line 1 of runs.jsonl lacks {name}" in fails("classification/table.py", "runs.jsonl")
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--epochs", "0"], "--epochs must be a whole number, at least 1"),
+    (["--runs", "-1"], "--runs must be"),
+    (["--tuning-runs", "0"], "--tuning-runs must be"),
+    ([], "line 1 of runs.jsonl is no run in JSON"),
+])
+def test_a_comparison_that_cannot_be(fails, tmp_path, options, message):
+    (tmp_path / "runs.jsonl").write_text("{bad\n")
+    command = ["runs.jsonl", "--folder", ".", "--set", "mood", *options]
+    assert message in fails("classification/compare.py", *command)

@@ -24,13 +24,14 @@ import torch
 from fairseq.data import Dictionary
 from peers import PEERS
 from sentences import FOLDS, Sentence, has_split, labels_of, load
-from table import best_dropout
+from table import best_dropout, read_runs
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from fairseq_sru import register
 from fairseq_sru.errors import UsageError, one_line
+from fairseq_sru.ranges import SIZE
 
 HEAD = "label"
 BATCH = 32
@@ -163,7 +164,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     register()
-    done = [json.loads(line) for line in args.out.open()] if args.out.exists() else []
+    for name in ("epochs", "runs", "tuning_runs"):
+        value = getattr(args, name)
+        if value is not None and value not in SIZE:
+            raise UsageError(f"--{name.replace('_', '-')} must be {SIZE.description}, got {value}")
+    done = read_runs(args.out) if args.out.exists() else []
     split = has_split(args.folder, args.set)
     for run, name in product(range(args.runs or (5 if split else FOLDS)), args.models):
         model_key = dict(set=args.set, model=name, epochs=args.epochs,

@@ -38,8 +38,7 @@ def read(path: Path) -> Runs:
     if not path.exists():
         raise UsageError(f"{path} does not exist: write it by compare.py")
     models: Any = defaultdict(list)
-    for number, line in enumerate(read_lines(path), start=1):
-        run = _run(line, f"line {number} of {path}")
+    for run in read_runs(path):
         models[run["set"], run["model"]].append(run)
     if not models:
         raise UsageError(f"{path} has no runs: write it by compare.py")
@@ -51,6 +50,12 @@ def read(path: Path) -> Runs:
             raise UsageError(f"{' '.join(key)} has not all runs of its best dropout, {dropout}: "
                              "run compare.py again")
     return best
+
+
+def read_runs(path: Path) -> list[dict[str, Any]]:
+    """All runs of a file. Raises UsageError for a line that compare.py did not write."""
+    return [_run(line, f"line {number} of {path}")
+            for number, line in enumerate(read_lines(path), start=1)]
 
 
 def best_dropout(runs: Iterable[dict[str, Any]]) -> float:

@@ -80,6 +80,10 @@ class Translator:
         Args:
             lines: read :data:`LINES` at a time.
             threads: how many translate side by side, each with one core.
+
+        Raises:
+            ValueError, TypeError: as :meth:`translate`, of options and threads at once.
+            UsageError: the model's scores of a line are not finite.
         """
         check_ranges(threads=threads)
         return self._stream(_text(lines), threads, self._search(options))

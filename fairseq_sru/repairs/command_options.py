@@ -16,8 +16,8 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
 
 from fairseq_sru.errors import UsageError
-from fairseq_sru.options import check_options
-from fairseq_sru.ranges import RANGES, SHARE, SIZE, Range
+from fairseq_sru.options import UNREADABLE, check_options
+from fairseq_sru.ranges import OFF_OR_SIZE, RANGES, SHARE, Range
 from fairseq_sru.repairs.compat import training_modules
 from fairseq_sru.repairs.patching import replace
 
@@ -27,7 +27,7 @@ MEANINGS = {
     **RANGES,
     "seed": _SEED,
     "fixed_validation_seed": _SEED,
-    "sampling_topk": Range(f"-1 or {SIZE.description}", lambda x: x == -1 or x in SIZE, Integral),
+    "sampling_topk": OFF_OR_SIZE,
     "sampling_topp": Range(f"-1 or {SHARE.description}", lambda x: x == -1 or x in SHARE),
 }
 #: options whose text is a dictionary: how it is read, what it is and an example
@@ -114,7 +114,7 @@ def require_dictionary(name: str, text: Any) -> None:
     read, kind, example = DICTIONARIES[name]
     try:
         found = read(text) if isinstance(text, str) else {}
-    except (ValueError, SyntaxError):
+    except UNREADABLE:
         found = None
     if not isinstance(found, dict):
         raise UsageError(f"--{name.replace('_', '-')} must be {kind}, such as {example}, "

@@ -21,20 +21,17 @@ def apply() -> None:
 
 def check_schedules() -> None:
     """What an optimizer or a schedule refuses is the user's, by whatever error it refuses it."""
+    _name_refusals(optim, "build_optimizer", "--optimizer")
+    _name_refusals(lr_scheduler, "build_lr_scheduler", "--lr-scheduler")
 
-    @replace(optim, "build_optimizer")
-    def build_optimizer(original, cfg, *args, **kwargs):
+
+def _name_refusals(module: Any, function: str, option: str) -> None:
+    @replace(module, function)
+    def build(original, cfg, *args, **kwargs):
         try:
             return original(cfg, *args, **kwargs)
         except (AssertionError, ValueError) as error:
-            raise _refusal("--optimizer", cfg, error) from error
-
-    @replace(lr_scheduler, "build_lr_scheduler")
-    def build_lr_scheduler(original, cfg, *args, **kwargs):
-        try:
-            return original(cfg, *args, **kwargs)
-        except (AssertionError, ValueError) as error:
-            raise _refusal("--lr-scheduler", cfg, error) from error
+            raise _refusal(option, cfg, error) from error
 
 
 def _refusal(option: str, cfg: Any, error: Exception) -> UsageError:
