@@ -7,10 +7,13 @@ import random
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
+from commands import run_module
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,15 +37,12 @@ TRAIN_OPTIONS = [
 
 def run_python(*args, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess:
     """Run this Python from the repository root; the caller looks at the return code."""
-    return subprocess.run(
-        [sys.executable, *map(str, args)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    arguments, timeout = [*map(str, args)], 600
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    if arguments[0] == "-m" and not environment:
+        return run_module(arguments[1:], ROOT, variables, stdin, timeout)
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=variables, input=stdin,
+                          capture_output=True, text=True, timeout=timeout)
 
 
 def run_fairseq(command: str, *args, stdin: str | None = None) -> subprocess.CompletedProcess:
@@ -72,20 +72,15 @@ def free_port() -> int:
 
 def train_on_two_ranks(*args) -> str:
     """fairseq-train as two CPU processes that share the batches; what the first printed."""
-    port = free_port()
-    command = [
-        sys.executable, "-m", "fairseq_cli.train", *args, "--distributed-world-size", "2",
-        "--distributed-no-spawn", "--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp",
-        "--load-checkpoint-on-all-dp-ranks",
-        "--distributed-init-method", f"tcp://localhost:{port}", "--distributed-rank",
+    options = [
+        "--distributed-world-size", "2", "--distributed-no-spawn", "--distributed-backend", "gloo",
+        "--ddp-backend", "legacy_ddp", "--load-checkpoint-on-all-dp-ranks",
+        "--distributed-init-method", f"tcp://localhost:{free_port()}", "--distributed-rank",
     ]
-    ranks = [
-        subprocess.Popen([*map(str, command), str(rank)], cwd=ROOT, text=True,
-                         env={**os.environ, "OMP_NUM_THREADS": "1"},
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for rank in range(2)
-    ]
-    logs = [rank.communicate(timeout=900)[0] for rank in ranks]
+    with ThreadPoolExecutor() as pool:
+        ranks = list(pool.map(lambda rank: run_python(
+            "-m", "fairseq_cli.train", *args, *options, rank), range(2)))
+    logs = [rank.stdout + rank.stderr for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(logs)
     return logs[0]
 
@@ -113,6 +108,7 @@ def pytest_runtest_protocol(item):
     with pytest.MonkeyPatch.context() as patch:
         if item.get_closest_marker("command") is None:
             patch.setattr(subprocess.Popen, "__init__", refuse_subprocess)
+            patch.setattr(BaseProcess, "start", refuse_subprocess)
         return (yield)
 
 

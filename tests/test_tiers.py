@@ -1,4 +1,4 @@
-"""`make test-fast` starts no subprocess: the marker `command` cannot be forgotten."""
+"""`make test-fast` starts no process: the marker `command` cannot be forgotten."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import subprocess
 import sys
 
 import pytest
+from conftest import run_python
 
-COMMAND = [sys.executable, "-c", ""]
+STARTS = {
+    "subprocess": lambda: subprocess.run([sys.executable, "-c", ""]),
+    "forked": lambda: run_python("-m", "this"),
+}
 
 
-def test_a_subprocess_needs_the_marker():
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_a_process_needs_the_marker(start):
     with pytest.raises(pytest.fail.Exception, match="pytest.mark.command"):
-        subprocess.run(COMMAND)
+        start()
 
 
 @pytest.mark.command
-def test_with_the_marker_it_runs():
-    assert subprocess.run(COMMAND).returncode == 0
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_with_the_marker_it_runs(start):
+    assert start().returncode == 0
