@@ -36,7 +36,7 @@ class ModelWeights:
 
 
 def read_model(model: Any, precision: str = "float32") -> ModelWeights:
-    """The weights of an SRUppModel, SRUppLanguageModel or SRULanguageModel.
+    """A copy of the weights of an SRUppModel, SRUppLanguageModel or SRULanguageModel.
 
     Args:
         precision: one of :data:`PRECISIONS`.
@@ -46,11 +46,11 @@ def read_model(model: Any, precision: str = "float32") -> ModelWeights:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    decoder: Any = getattr(model, "decoder", None)
-    encoder: Any = getattr(model, "encoder", None)
-    problem = _problem(encoder, decoder)
+    problem = unsupported(model)
     if problem is not None:
-        raise ValueError(f"the engine does not run {type(model).__name__}: {problem}")
+        raise ValueError(problem)
+    decoder: Any = model.decoder
+    encoder: Any = getattr(model, "encoder", None)
     dictionary = decoder.dictionary
     config = {
         "precision": precision,
@@ -78,6 +78,12 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     its largest weight becomes 127."""
     scale = weight.abs().amax(1) / 127
     return (weight / scale.clamp_min(2.0**-100).unsqueeze(1)).round().to(torch.int8), scale
+
+
+def unsupported(model: Any) -> str | None:
+    """Why the engine does not run a model; None if it does."""
+    problem = _problem(getattr(model, "encoder", None), getattr(model, "decoder", None))
+    return problem and f"the engine does not run {type(model).__name__}: {problem}"
 
 
 def _problem(encoder: Any, decoder: Any) -> str | None:
@@ -143,7 +149,8 @@ def _read(module: Any, prefix: str, precision: str) -> dict[str, Tensor]:
     for name, tensor in module.state_dict().items():
         if name == "version" or (tied and name == "output_projection.weight"):
             continue
-        tensor = tensor.detach().float().contiguous()
+        tensor = tensor.detach().to(
+            torch.float32, copy=True, memory_format=torch.contiguous_format)
         if name in matrices and precision == "int8":
             tensor, tensors[f"{prefix}.{name[: -len('weight')]}scale"] = quantise(tensor)
         elif name in matrices:

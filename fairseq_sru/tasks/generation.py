@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.inference import PRECISIONS, Engine, GenerationOptions, Hypothesis, read_model
+from fairseq_sru.inference.weights import unsupported
 from fairseq_sru.ops.extension import COMPILED, uncompiled
 from fairseq_sru.repairs.patching import replace
 
@@ -52,15 +53,17 @@ def use_engine() -> None:
         if not any(_is_ours(model) for model in models):
             return generator
         reason = _why_not(models, args, generator)
-        if reason is not None:
-            logger.info(f"decoding by fairseq's search: {reason}")
-            return generator
-        logger.info(f"decoding by fairseq_sru's engine in {_Choice.chosen}")
-        return EngineGenerator(models[0], generator, args, _Choice.chosen)
+        _say(reason)
+        return generator if reason else EngineGenerator(models, generator, args)
 
 
 def _is_ours(model: Any) -> bool:
     return type(model).__module__.startswith("fairseq_sru.")
+
+
+def _say(reason: str | None) -> None:
+    logger.info(f"decoding by fairseq's search: {reason}" if reason else
+                f"decoding by fairseq_sru's engine in {_Choice.chosen}")
 
 
 def _why_not(models: list[Any], args: Any, generator: Any) -> str | None:
@@ -71,7 +74,7 @@ def _why_not(models: list[Any], args: Any, generator: Any) -> str | None:
         return uncompiled()
     if len(models) > 1:
         return "an ensemble of models"
-    if any(p.device.type != "cpu" for p in models[0].parameters()):
+    if not _on_cpu(models[0]):
         return "the model is not on a CPU"
     if any(getattr(part, "retain_dropout", False) for part in models[0].modules()):
         return "--retain-dropout"
@@ -85,27 +88,33 @@ def _why_not(models: list[Any], args: Any, generator: Any) -> str | None:
         return "--no-repeat-ngram-size 1"
     if generator.beam_size >= generator.vocab_size - 1:
         return "a beam as large as the vocabulary"
-    if generator.symbols_to_strip_from_output != {generator.eos}:
-        return "symbols to strip from the output"
-    try:
-        read_model(models[0], _Choice.chosen)
-    except ValueError as error:
-        return str(error)
-    return None
+    if generator.symbols_to_strip_from_output != {models[0].decoder.dictionary.eos()}:
+        return "another end of the sentence, or symbols to strip from the output"
+    if generator.token_indices_to_suppress is not None:
+        return "tokens to suppress"
+    return unsupported(models[0])
+
+
+def _on_cpu(model: Any) -> bool:
+    return all(p.device.type == "cpu" for p in model.parameters())
 
 
 class EngineGenerator:
     """In place of fairseq's SequenceGenerator ``generator``, whose options it takes.
 
     Args:
+        models: the model, which may change between two calls of :meth:`generate`: validation
+            generates with the model that is being trained.
         args: of the generation, fairseq's GenerationConfig or the command's.
-        precision: one of :data:`fairseq_sru.inference.PRECISIONS`.
     """
 
-    def __init__(self, model: Any, generator: Any, args: Any, precision: str) -> None:
+    def __init__(self, models: list[Any], generator: Any, args: Any) -> None:
         self.symbols_to_strip_from_output = generator.symbols_to_strip_from_output
-        self._engine = Engine(read_model(model, precision))
-        self._translates = hasattr(model, "encoder")
+        self._model = models[0]
+        self._fairseqs = generator
+        self._precision = _Choice.chosen
+        self._packed: dict[str, Tensor] = {}  # the parameters that the engine has
+        self._translates = hasattr(self._model, "encoder")
         self._pad = generator.pad
         search = generator.search
         sampling = isinstance(search, Sampling)
@@ -130,6 +139,7 @@ class EngineGenerator:
         )
 
     def cuda(self) -> EngineGenerator:
+        self._fairseqs.cuda()
         return self
 
     @torch.no_grad()
@@ -140,14 +150,18 @@ class EngineGenerator:
         prefix_tokens: Tensor | None = None,
         constraints: Tensor | None = None,
         bos_token: int | None = None,
-        **unused: Any,
     ) -> list[list[dict[str, Tensor]]]:
         """As SequenceGenerator.generate; ``models`` are those it was built of.
 
         Args:
             sample: a batch whose net_input has src_tokens (B, S), padded left or right.
-            prefix_tokens: (B, P), padded right. constraints: must be None.
+            prefix_tokens: (B, P), padded right.
         """
+        if constraints is not None or not _on_cpu(self._model):
+            return self._fairseqs.generate(
+                models, sample, prefix_tokens=prefix_tokens, constraints=constraints,
+                bos_token=bos_token)
+        engine = self._current_engine()
         tokens = sample["net_input"]["src_tokens"]
         # fairseq's limit is that of the whole batch
         longest = int(self._options.max_len_a * tokens.size(1) + self._options.max_len_b)
@@ -159,9 +173,9 @@ class EngineGenerator:
             raise UsageError(f"--{str(error).replace('_', '-')}") from error
         prefixes = None if prefix_tokens is None else [self._real(row) for row in prefix_tokens]
         if self._translates:
-            found = self._engine.translate([self._real(row) for row in tokens], options, prefixes)
+            found = engine.translate([self._real(row) for row in tokens], options, prefixes)
         else:
-            found = self._engine.generate(prefixes or [tokens.new_zeros(0)] * len(tokens), options)
+            found = engine.generate(prefixes or [tokens.new_zeros(0)] * len(tokens), options)
         return [
             [
                 {
@@ -176,6 +190,14 @@ class EngineGenerator:
             for row, best in zip(tokens, found)
         ]
 
+    def _current_engine(self) -> Engine:
+        """Of the model's parameters as they are now."""
+        state = self._model.state_dict()
+        if not _equal(state, self._packed):
+            self._engine = Engine(read_model(self._model, self._precision))
+            self._packed = {name: tensor.clone() for name, tensor in state.items()}
+        return self._engine
+
     def _attention(self, hypothesis: Hypothesis, row: Tensor) -> Tensor:
         """To the source ``row``, padding included, (S, T); (0,) where there is none."""
         if hypothesis.alignment is None:
@@ -186,3 +208,9 @@ class EngineGenerator:
 
     def _real(self, row: Tensor) -> Tensor:
         return row[row.ne(self._pad)]
+
+
+def _equal(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return state.keys() == other.keys() and all(
+        tensor.dtype == other[name].dtype and torch.equal(tensor, other[name])
+        for name, tensor in state.items())
