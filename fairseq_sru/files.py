@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import os
 import shutil
 import sys
 from contextlib import ExitStack, contextmanager
@@ -16,24 +17,39 @@ from fairseq_sru.errors import UsageError
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write a file or a folder to, which becomes ``path`` when that has succeeded.
+def whole(path: Path, folder: bool = False) -> Iterator[Path]:
+    """A path to write a file or a ``folder`` to, which becomes ``path`` when that has succeeded.
+
+    A link goes on pointing to what is written; devices, pipes and /dev/stdout are written to as
+    they are.
 
     Raises:
         UsageError: it cannot be written; what was written is gone, an older ``path`` is not.
     """
-    partial = path.with_name(path.name + ".part")
+    target = Path(os.path.realpath(path))
+    partial = target.parent / f"{target.name}.part"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir() and not folder:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if _is_stream(path):
+            yield path
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         yield partial
-        partial.replace(path)
+        partial.replace(target)
     except OSError as error:
-        _remove(partial)
         raise UsageError(f"cannot write {path}: {error.strerror or error}"
-                         f"{_room(error, path.parent)}") from error
+                         f"{_room(error, target.parent)}") from error
     finally:
         _remove(partial)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is a device, a pipe or another name of an open file."""
+    link = os.readlink(path) if path.is_symlink() else ""
+    opened = any(name.startswith("/proc/") for name in (link, os.path.realpath(path.parent)))
+    return opened or path.exists() and not path.is_file() and not path.is_dir()
 
 
 def save_tensors(state: Any, path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import random
+import stat
 import struct
 from pathlib import Path
 
@@ -188,6 +189,60 @@ def test_a_copy_to_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises((UsageError, AssertionError), match="checkpoint_last.pt: No space left"):
         PathManager.copy(str(new), str(old), overwrite=True)
     assert old.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+
+
+WRITERS = {
+    "tensors": lambda path: files.save_tensors(GOOD, path),
+    "checkpoint": lambda path: checkpoint_utils.torch_persistent_save(GOOD, str(path)),
+    "text": lambda path: write_text(path),
+}
+
+
+def write_text(path):
+    with files.text_files(None, path) as (_, target):
+        target.write(b"text")
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_link_goes_on_pointing_to_what_is_written(write, tmp_path):
+    (tmp_path / "disk").mkdir()
+    for name in "new", "old":
+        link, target = tmp_path / name, tmp_path / "disk" / f"{name}.pt"
+        link.symlink_to(target)
+    (tmp_path / "disk" / "old.pt").write_text("old")
+    for name in "new", "old":
+        write(tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "disk" / f"{name}.pt").read_bytes() not in (b"", b"old")
+    assert len(list(tmp_path.rglob("*"))) == 5
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("name", ["pipe", "link to a pipe", "open file"])
+def test_pipes_are_written_to_as_they_are(name, write, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if name == "link to a pipe":
+        (tmp_path / "link").symlink_to(pipe)
+        pipe = tmp_path / "link"
+    reader = os.open(pipe, os.O_RDWR)
+    opened = Path(f"/proc/self/fd/{reader}")
+    write(opened if name == "open file" else pipe)
+    assert len(os.read(reader, 1 << 20)) > 3
+    os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("name", ["", ".", "/", "folder", "link to a folder"])
+def test_no_file_takes_the_place_of_a_folder(name, write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link to a folder").symlink_to("folder")
+    with pytest.raises(UsageError, match="cannot write .*: Is a directory"):
+        write(Path(name))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("error, message", [

@@ -78,6 +78,33 @@ def test_betas_are_two_numbers(betas):
         radam([torch.nn.Parameter(torch.zeros(1))], radam_betas=betas)
 
 
+LAYOUTS = {
+    "contiguous": torch.clone,
+    "transposed": lambda x: x.t().contiguous().t(),
+    "every other": lambda x: x.repeat_interleave(2, 1)[:, ::2],
+    "with gaps": lambda x: torch.cat([x, x], 1)[:, : x.size(1)],
+}
+
+
+@pytest.mark.parametrize("part", ["parameter", "gradient", "state"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_numbers_may_lie_in_any_order(layout, part):
+    torch.manual_seed(0)
+    start = torch.randn(4, 3)
+    parameter = torch.nn.Parameter(layout(start) if part == "parameter" else start.clone())
+    other = torch.nn.Parameter(start.clone())
+    ours, theirs = RAdam([parameter], lr=0.1), torch.optim.RAdam([other], lr=0.1)
+    for _ in range(9):
+        other.grad = torch.randn(4, 3)
+        parameter.grad = layout(other.grad) if part == "gradient" else other.grad.clone()
+        if part == "state":
+            for name in ours.state[parameter].keys() & {"exp_avg", "exp_avg_sq"}:
+                ours.state[parameter][name] = layout(ours.state[parameter][name])
+        ours.step()
+        theirs.step()
+        torch.testing.assert_close(parameter, other, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_parameters_have_float32_arithmetic(dtype):
     """Gradients whose square is 0 in float16 move the weights as they do in float32."""

@@ -51,7 +51,7 @@ def save(package: Package, folder: Path) -> None:
                          "the checkpoint itself")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already: give another folder")
-    with whole(folder) as partial:
+    with whole(folder, folder=True) as partial:
         partial.mkdir()
         _write(package, partial)
 

@@ -120,6 +120,11 @@ def _rectifier(step: int, beta2: float) -> Optional[float]:
     return math.sqrt((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))
 
 
+def _lie_alike(*tensors: torch.Tensor) -> bool:
+    return all(t.device.type == "cpu" and t.layout == torch.strided and t.is_contiguous()
+               for t in tensors)
+
+
 class RAdam(torch.optim.RAdam):
     """torch.optim.RAdam whose arithmetic and state are float32 for 16-bit parameters, and which
     reads and writes CPU memory once a step.
@@ -152,12 +157,15 @@ class RAdam(torch.optim.RAdam):
     ) -> List[torch.Tensor]:
         """Step the CPU parameters by PyTorch's fused AdamW and return the others.
 
-        Once RAdam rectifies, its step is AdamW's with other factors.
+        Once RAdam rectifies, its step is AdamW's with other factors. The fused one takes numbers
+        in the order in which they lie in memory.
         """
         beta1, beta2 = group["betas"]
         steps = defaultdict(list)
         for p in params:
-            if p.grad is not None and p.device.type == "cpu" and "step" in self.state.get(p, {}):
+            state = self.state.get(p, {})
+            if "step" in state and p.grad is not None and _lie_alike(
+                    p, p.grad, state["exp_avg"], state["exp_avg_sq"]):
                 steps[int(self.state[p]["step"]) + 1].append(p)
         done: Set[int] = set()
         for step, same in steps.items():
