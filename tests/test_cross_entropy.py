@@ -139,6 +139,34 @@ def test_nan_stays_in_its_row(dtype, bad):
     assert torch.equal(grad[[0, 2, 3]], clean_grad[[0, 2, 3]])
 
 
+def second_order(loss, logits):
+    (grad,) = torch.autograd.grad(loss(logits), logits, create_graph=True)
+    return torch.autograd.grad(grad.nan_to_num().pow(2).sum(), logits)[0]
+
+
+GRADIENTS = {
+    "first order": lambda loss, logits: torch.autograd.grad(loss(logits), logits)[0],
+    "second order": second_order,
+    "torch.func": lambda loss, logits: torch.func.grad(loss)(logits.detach()),
+}
+
+
+@pytest.mark.parametrize("order", GRADIENTS)
+@pytest.mark.parametrize("dtype", [*TYPES, torch.float16])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_ignored_rows_have_no_gradient_whatever_they_hold(dtype, bad, order):
+    logits, target = draw(4, 19, dtype), torch.tensor([3, IGNORED, IGNORED, 5])
+
+    def loss(x):
+        return sum(part.sum() for part in cross_entropy(x, target, IGNORED))
+
+    clean = GRADIENTS[order](loss, logits)
+    assert clean[0].any() and not clean[1:3].any()
+    with torch.no_grad():
+        logits[1, 7] = logits[2, 3:] = bad
+    assert torch.equal(GRADIENTS[order](loss, logits), clean)
+
+
 @pytest.mark.skipif(not COMPILED, reason="fairseq_sru_ext is not built")
 def test_first_order_keeps_no_probabilities(monkeypatch):
     monkeypatch.setattr(F, "log_softmax", None)

@@ -57,10 +57,11 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _plain_cross_entropy(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
-    log_probs = _log_softmax(logits)
+    no_row = target == ignored
+    log_probs = _log_softmax(logits.masked_fill(no_row.unsqueeze(-1), 0))  # a NaN there would spread
     nll = F.nll_loss(log_probs, target, ignore_index=ignored, reduction="none")
     mean_nll = -log_probs.mean(-1)
-    return nll, mean_nll.masked_fill(target == ignored, 0)
+    return nll, mean_nll.masked_fill(no_row, 0)
 
 
 def _plain_divergence(p: Tensor, q: Tensor) -> Tensor:
