@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Iterable, Iterator, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,8 +56,13 @@ class Classifier:
         if not hasattr(model, "classification_heads") or not hasattr(task, "label_dictionary"):
             raise UsageError(f"{checkpoint} is no sentence classifier: train one with "
                              "--task sentence_prediction")
+        if task.cfg.regression_target:
+            raise UsageError(f"{checkpoint} predicts numbers (--regression-target), not classes")
+        if task.cfg.separator_token is not None or Path(task.cfg.data, "input1").is_dir():
+            raise UsageError(f"{checkpoint} was trained on pairs of sentences (input1, "
+                             "--separator-token): only single ones can be classified here")
         self._model = model.eval()
-        self._head = task.cfg.classification_head_name
+        self._cfg = task.cfg
         self._words, self._labels = task.source_dictionary, task.label_dictionary
 
     def stream(self, text: Iterable[str]) -> Iterator[Prediction]:
@@ -64,7 +70,7 @@ class Classifier:
         sentence, as in training."""
         text = iter(text)
         while window := list(islice(text, WINDOW)):
-            sentences = [self._encode(line) for line in window]
+            sentences = self._encode(window)
             order = sorted(range(len(window)), key=lambda i: len(sentences[i]))
             found: dict[int, Prediction] = {}
             for start in range(0, len(order), ROWS):
@@ -72,14 +78,27 @@ class Classifier:
                 found.update(zip(rows, self._predict([sentences[i] for i in rows])))
             yield from (found[i] for i in range(len(window)))
 
-    def _encode(self, line: str) -> Tensor:
-        return self._words.encode_line(line, add_if_not_exist=False).long()
+    def _encode(self, lines: list[str]) -> list[Tensor]:
+        """Token numbers as the task makes them of its test set."""
+        from fairseq.data import ListDataset, PrependTokenDataset
+        from fairseq.data.shorten_dataset import maybe_shorten_dataset
+
+        sentences = [self._words.encode_line(line, add_if_not_exist=False).long()
+                     for line in lines]
+        data = ListDataset(sentences, np.array([len(sentence) for sentence in sentences]))
+        if self._cfg.init_token is not None:
+            data = PrependTokenDataset(data, self._cfg.init_token)
+        return list(maybe_shorten_dataset(
+            data, "test", self._cfg.shorten_data_split_list, self._cfg.shorten_method,
+            self._cfg.max_positions, self._cfg.seed))
 
     @torch.inference_mode()
     def _predict(self, sentences: list[Tensor]) -> Iterator[Prediction]:
         tokens = torch.nn.utils.rnn.pad_sequence(
             sentences, batch_first=True, padding_value=self._words.pad())
-        logits, _ = self._model(tokens, classification_head_name=self._head, features_only=True)
+        logits, _ = self._model(
+            tokens, classification_head_name=self._cfg.classification_head_name,
+            features_only=True)
         best = logits.softmax(-1).max(-1)
         for index, probability in zip(best.indices.tolist(), best.values.tolist()):
             yield Prediction(self._labels[index + self._labels.nspecial], probability)

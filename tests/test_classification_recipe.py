@@ -10,6 +10,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import peers
@@ -18,6 +19,7 @@ import sentences
 import table
 import torch
 from conftest import ROOT, USER_DIR, fails_in_one_line, run_fairseq, run_python
+from fairseq import checkpoint_utils
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.models.classifier import SentenceClassifier
@@ -355,6 +357,63 @@ def test_a_label_file_of_one_class_trains_to_certainty(binary, tmp_path):
         "--save-dir", tmp_path).stdout
     assert "accuracy 100" in log
     assert classify(tmp_path / "checkpoint_best.pt", stdin="w1\n") == ["1\t1.0000"]
+
+
+@pytest.fixture
+def train_with(binary, tmp_path):
+    """Trains with options of the task; the checkpoint."""
+
+    def train(*options, data=binary):
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        log = run_fairseq(
+            "train", data, "--user-dir", USER_DIR, "--task", "sentence_prediction", "--criterion",
+            "sentence_prediction", "--arch", "sru_classifier_tiny", "--optimizer", "adam", "--lr",
+            "0.01", "--batch-size", "32", "--cpu", "--max-epoch", "1", "--num-workers", "0",
+            "--save-dir", folder, *options).stdout
+        assert "valid on 'valid' subset" in log
+        return folder / "checkpoint_last.pt"
+
+    return train
+
+
+@pytest.mark.parametrize("options", [
+    ["--init-token", "7"], ["--shorten-method", "truncate", "--max-positions", "3"],
+    ["--init-token", "0", "--shorten-method", "random_crop", "--max-positions", "4",
+     "--shorten-data-split-list", "train,test,valid"],
+], ids=lambda options: " ".join(options[::2]))
+def test_lines_become_tokens_as_in_training(train_with, binary, out, options):
+    checkpoint = train_with("--num-classes", "2", *options)
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)])
+    task.load_dataset("test")
+    expected = {}
+    with torch.no_grad():
+        for i in range(len(task.dataset("test"))):
+            sample = task.dataset("test").collater([task.dataset("test")[i]])
+            logits, _ = model.eval()(
+                **sample["net_input"], classification_head_name="sentence_classification_head",
+                features_only=True)
+            expected[int(sample["id"])] = f"{logits.softmax(-1).max():.4f}"
+    found = classify(checkpoint, "--input", out / "mood-0" / "corpus" / "test.input0")
+    assert [line.split("\t")[1] for line in found] == [expected[i] for i in range(len(found))]
+
+
+def test_pairs_and_numbers_are_refused(train_with, binary, tmp_path):
+    checkpoint = train_with("--num-classes", "2", "--separator-token", "5")
+    result = run_python("-m", "fairseq_sru.classify", checkpoint)
+    assert "trained on pairs of sentences" in fails_in_one_line(result)
+    data = tmp_path / "data"
+    for part in "input0", "label", "input1":
+        (data / part).mkdir(parents=True)
+        for file in (binary / part.replace("1", "0")).iterdir():
+            (data / part / file.name).symlink_to(file)
+    result = run_python("-m", "fairseq_sru.classify", train_with("--num-classes", "2", data=data))
+    assert "trained on pairs of sentences" in fails_in_one_line(result)
+    for split, count in ("train", 300), ("valid", 40):
+        (data / "label" / f"{split}.label").write_text("0.5\n" * count)
+    (data / "input1").rename(tmp_path / "elsewhere")
+    checkpoint = train_with("--num-classes", "1", "--regression-target", data=data)
+    result = run_python("-m", "fairseq_sru.classify", checkpoint)
+    assert "predicts numbers" in fails_in_one_line(result)
 
 
 def test_another_models_checkpoint_is_refused(trained):
