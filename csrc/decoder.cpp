@@ -29,8 +29,6 @@ class Reader {
     return weights_.at(name).contiguous();
   }
 
-  Tensor maybe(const std::string& name) { return has(name) ? tensor(name) : Tensor(); }
-
   Tensor floats(const std::string& name) {
     const Tensor result = tensor(name);
     TORCH_CHECK_TYPE(
@@ -39,14 +37,26 @@ class Reader {
     return result;
   }
 
+  Tensor floats(const std::string& name, at::IntArrayRef sizes) {
+    const Tensor result = floats(name);
+    check_sizes(name, result.sizes() == sizes);
+    return result;
+  }
+
+  // What multiplies the rows of an int8 matrix; undefined for others.
+  Tensor scale(const std::string& name, const Tensor& weight) {
+    return weight.scalar_type() == at::kChar ? floats(name + ".scale", {weight.size(0)}) : Tensor();
+  }
+
   // null if there is none. order: which outputs, -1 for one of zeros.
   Matrix matrix(
       const std::string& name, int64_t inputs, const std::vector<int64_t>* order = nullptr) {
     if (!has(name + ".weight")) {
       return {};
     }
-    Tensor weight = tensor(name + ".weight"), scale = maybe(name + ".scale");
+    Tensor weight = tensor(name + ".weight");
     check_sizes(name + ".weight", weight.dim() == 2 && weight.size(1) == inputs);
+    Tensor scale = this->scale(name, weight);
     if (order) {
       weight = select(weight, *order);
       scale = scale.defined() ? select(scale, *order) : scale;
@@ -59,9 +69,7 @@ class Reader {
     if (!has(name + ".weight")) {
       return {};
     }
-    LayerNorm norm{floats(name + ".weight"), floats(name + ".bias"), float(eps)};
-    check_sizes(name, norm.weight.numel() == size && norm.bias.numel() == size);
-    return norm;
+    return {floats(name + ".weight", {size}), floats(name + ".bias", {size}), float(eps)};
   }
 
   static void check_sizes(const std::string& name, bool fit) {
@@ -121,7 +129,7 @@ Layer read_layer(Reader& reader, const std::string& name, int64_t inputs, const 
   const int64_t features = layer.q_proj ? layer.q_proj->out() : inputs;
   layer.kv_proj = reader.matrix(name + ".kv_proj", features);
   if (layer.kv_proj) {
-    layer.alpha = reader.floats(name + ".alpha").item<float>();
+    layer.alpha = reader.floats(name + ".alpha", {1}).item<float>();
     Reader::check_sizes(
         name, layer.q_proj && layer.kv_proj->out() == 2 * features && layer.heads > 0 &&
                   features % layer.heads == 0);
@@ -131,7 +139,8 @@ Layer read_layer(Reader& reader, const std::string& name, int64_t inputs, const 
   const Tensor bias = reader.floats(name + ".recurrence.bias");
   Reader::check_sizes(name, bias.dim() == 2 && bias.size(0) == 2 && bias.size(1) > 0);
   layer.size = bias.size(1);
-  const int64_t outputs = reader.tensor(name + ".out_proj.weight").size(0);
+  const Tensor out = reader.tensor(name + ".out_proj.weight");
+  const int64_t outputs = out.dim() == 2 ? out.size(0) : 0;
   layer.blocks = outputs / layer.size;
   Reader::check_sizes(
       name, outputs % layer.size == 0 && (layer.blocks == 3 || layer.blocks == 4) &&
@@ -143,7 +152,7 @@ Layer read_layer(Reader& reader, const std::string& name, int64_t inputs, const 
   if (reader.has(name + ".recurrence.weight_c")) {
     layer.gates.slice(0, 0, 2)
         .slice(1, 0, layer.size)
-        .copy_(reader.floats(name + ".recurrence.weight_c"));
+        .copy_(reader.floats(name + ".recurrence.weight_c", {2, layer.size}));
   }
   layer.post_norm = reader.norm(name + ".post_norm", layer.size, eps);
   return layer;
@@ -156,8 +165,12 @@ Decoder::Decoder(const Weights& weights, const Options& options, const std::stri
       window_(int64_t(option(options, "window"))) {
   Reader reader(weights, isa);
   embedding_ = reader.tensor("embed_tokens.weight");
-  embedding_scale_ = reader.maybe("embed_tokens.scale");
+  const at::ScalarType type = embedding_.scalar_type();
+  TORCH_CHECK_TYPE(
+      type == at::kFloat || type == at::kBFloat16 || type == at::kChar,
+      "decoder: embed_tokens.weight is ", type, ", expected float32, bfloat16 or int8");
   Reader::check_sizes("embed_tokens", embedding_.dim() == 2);
+  embedding_scale_ = reader.scale("embed_tokens", embedding_);
   int64_t size = embedding_.size(1);
   input_proj_ = reader.matrix("stack.input_proj", size);
   size = source_size_ = input_proj_ ? input_proj_->out() : size;
@@ -176,8 +189,10 @@ Decoder::Decoder(const Weights& weights, const Options& options, const std::stri
   size = feature_proj_ ? feature_proj_->out() : size;
   const bool tied = !reader.has("output_projection.weight");
   output_projection_ = reader.matrix(tied ? "embed_tokens" : "output_projection", size);
-  output_bias_ = reader.maybe("output_projection.bias");
   Reader::check_sizes("output_projection", output_projection_->out() == embedding_.size(0));
+  if (reader.has("output_projection.bias")) {
+    output_bias_ = reader.floats("output_projection.bias", {embedding_.size(0)});
+  }
   reader.finish();
   for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
     if (layer->kv_proj) {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_translation import VARIANTS, build, sentences, variant_id
 
-from fairseq_sru.inference import PRECISIONS, Engine, read_model
+from fairseq_sru.inference import PRECISIONS, Engine, ModelWeights, read_model
 from fairseq_sru.inference.encoder import Encoder
 from fairseq_sru.modules import SRU, SRUpp
 from fairseq_sru.ops.extension import COMPILED
@@ -174,6 +174,32 @@ def test_incomplete_weights_are_refused(change, words):
     change(weights.tensors)
     with pytest.raises(ValueError, match=words):
         Engine(weights)
+
+
+DAMAGE = {
+    "one fewer": lambda t: t[:-1],
+    "one more": lambda t: torch.cat([t, t[:1]]),
+    "transposed": lambda t: t.t().contiguous(),
+    "flat": lambda t: t.flatten(),
+    "one more dimension": lambda t: t[None],
+    "one number": lambda t: t.flatten()[0],
+    "nothing": lambda t: t[:0],
+    "float64": lambda t: t.double(),
+    "integers": lambda t: t.to(torch.int16),
+}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE)
+def test_a_tensor_of_another_kind_is_refused(change, precision):
+    options = dict(proj_size=8, embed_dim=12, rescale=True, layer_norm="post")
+    weights = read_model(float32_model(**options), precision)
+    for name, tensor in weights.tensors.items():
+        damaged = change(tensor)
+        if damaged.shape != tensor.shape or damaged.dtype != tensor.dtype:
+            with pytest.raises((TypeError, ValueError)):
+                Engine(ModelWeights(weights.config, {**weights.tensors, name: damaged}))
+                print(f"{name} was read")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -18,19 +18,25 @@ class Encoder(nn.Module):
         config: the encoder's part of :class:`fairseq_sru.inference.ModelWeights`.
         tensors: its tensors.
         isa: see :class:`fairseq_sru.inference.packed.PackedLinear`.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape or type.
     """
 
     def __init__(self, config: dict[str, Any], tensors: dict[str, Tensor], isa: str = "") -> None:
         super().__init__()
         tensors = dict(tensors)
         self.pad, self.embed_scale = config["pad"], config["embed_scale"]
-        self.embedding = tensors.pop("embed_tokens.weight")
-        self.embedding_scale = tensors.pop("embed_tokens.scale", None)
         with torch.device("meta"):
             self.stack = SRUpp(**config["stack"])
             self.output_norm = None
             if config["output_norm"]:
                 self.output_norm = nn.LayerNorm(self.stack.output_size)
+            self.embed_tokens = nn.Embedding(config["vocabulary"], self.stack.input_size)
+        _check(tensors, {name: tensor.shape for name, tensor in self.state_dict().items()})
+        del self.embed_tokens
+        self.embedding = tensors.pop("embed_tokens.weight")
+        self.embedding_scale = tensors.pop("embed_tokens.scale", None)
         pack_linears(self, tensors, isa)
         self.load_state_dict(tensors, assign=True)
         self.eval()
@@ -58,3 +64,18 @@ class Encoder(nn.Module):
         if self.embedding_scale is not None:
             x = x * self.embedding_scale[tokens].unsqueeze(-1)
         return x
+
+
+def _check(tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> None:
+    expected = dict(shapes)
+    for name, shape in shapes.items():
+        if name in tensors and tensors[name].dtype == torch.int8:
+            expected[f"{name.rpartition('.')[0]}.scale"] = shape[:1]
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        raise ValueError(f"encoder: weight {name} is {'missing' if name in expected else 'unknown'}")
+    for name, shape in expected.items():
+        tensor, matrix = tensors[name], name.endswith(".weight") and len(shape) == 2
+        types = (torch.float32, torch.bfloat16, torch.int8) if matrix else (torch.float32,)
+        if tensor.shape != shape or tensor.dtype not in types:
+            raise ValueError(f"encoder: {name} is {tensor.dtype} of shape {tuple(tensor.shape)}, "
+                             f"expected {tuple(shape)}")

@@ -35,6 +35,7 @@ class Engine:
 
     Raises:
         UsageError: there is no fairseq_sru_ext.
+        ValueError, TypeError: the weights do not fit each other.
     """
 
     def __init__(self, weights: ModelWeights, isa: str = "") -> None:

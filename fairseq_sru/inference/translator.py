@@ -50,7 +50,11 @@ class Translator:
         if package.source is None:
             raise UsageError("a language model does not translate")
         self._source, self._target, self._text = package.source, package.target, package.text
-        self._engine = Engine(package.weights)
+        try:
+            self._engine = Engine(package.weights)
+        except (TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UsageError(f"{model} is damaged, export it again: {reason}") from error
 
     def translate(self, lines: Sequence[str], **options: Any) -> list[str]:
         """The best translation of each line; an empty line stays empty.
