@@ -43,9 +43,15 @@ def show_error(error: BaseException, message: str) -> None:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Around the main function of a command: it ends in one line where :func:`in_one_line` can."""
+    """Around the main function of a command: it ends in one line where :func:`in_one_line` can, and
+    without one where nobody reads on, as behind `| head`."""
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python flushes once more
+        sys.exit(1)
     except Exception as error:
         message = in_one_line(error)
         if message is None:

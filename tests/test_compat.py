@@ -144,20 +144,22 @@ def test_resumed_epochs_have_the_same_batches():
         assert batches_from(fault, 1) == whole != batches_from(fault, 3)
 
 
-def test_an_evaluation_of_nothing():
-    """fairseq-eval-lm would print a perplexity of 1.00."""
+def test_an_evaluation_of_a_part():
+    """fairseq-eval-lm would print the perplexity of the short samples, 1.00 if there are none."""
 
     def evaluate(function, max_positions):
-        text = MonolingualDataset([torch.arange(9)], np.array([9]), Dictionary(),
-                                  add_eos_for_other_targets=False, shuffle=False)
+        text = MonolingualDataset([torch.arange(9), torch.arange(4)], np.array([9, 4]),
+                                  Dictionary(), add_eos_for_other_targets=False, shuffle=False)
         task = LanguageModelingTask(SimpleNamespace(), Dictionary())
-        return len(function(task, text, max_positions=max_positions, num_workers=0))
+        return len(function(task, text, max_positions=max_positions, batch_size=1,
+                            num_workers=0))
 
     repaired = LanguageModelingTask.eval_lm_dataloader
-    assert evaluate(repaired, 9) == evaluate(original(repaired), 9) == 1
-    assert evaluate(original(repaired), 5) == 0
-    with pytest.raises(UsageError, match="nothing to evaluate: .* lower --tokens-per-sample"):
-        evaluate(repaired, 5)
+    assert evaluate(repaired, 9) == evaluate(original(repaired), 9) == 2
+    for positions, left_out in (8, 1), (3, 2):
+        assert evaluate(original(repaired), positions) == 2 - left_out
+        with pytest.raises(UsageError, match=f"{left_out} of 2 samples .* --tokens-per-sample"):
+            evaluate(repaired, positions)
 
 
 def test_hydra_completes_presets():

@@ -7,6 +7,8 @@ import pickle
 import random
 import stat
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -260,6 +262,19 @@ def test_commands_end_in_one_line(error, message, trace, capsys, monkeypatch):
     lines = capsys.readouterr().err.splitlines()
     assert ended.value.code == 1 and lines[-1] == f"error: {message}"
     assert (len(lines) > 1) == bool(trace)
+
+
+@pytest.mark.command
+def test_nobody_reads_on():
+    """As behind `| head -1`."""
+    program = ("import sys; from fairseq_sru.errors import one_line\n"
+               "with one_line():\n    for i in range(100_000): print(i)")
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_text_that_is_not_utf8_is_one_line():

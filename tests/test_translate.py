@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import USER_DIR, fails_in_one_line, run_fairseq, run_python, train
+from fairseq import checkpoint_utils
+from fairseq.tasks import TASK_REGISTRY
+from fairseq.tasks.language_modeling import LanguageModelingTask
+from fairseq.tasks.translation import TranslationTask
 from safetensors.torch import save_file
 from test_translation import build
 
@@ -19,6 +24,7 @@ from fairseq_sru.inference.from_fairseq import import_checkpoint
 from fairseq_sru.inference.text import Words
 from fairseq_sru.inference.translator import Translator
 from fairseq_sru.inference.vocabulary import Vocabulary
+from fairseq_sru.repairs.checkpoints import fairseqs_kind
 from fairseq_sru.translate import main as translate_main
 
 pytestmark = pytest.mark.command
@@ -43,6 +49,18 @@ def exported(model, tmp_path_factory):
     result = run_python("-m", "fairseq_sru.export", model, folder, "--precision", "float32")
     assert result.returncode == 0, result.stderr
     return folder
+
+
+@pytest.mark.parametrize("kind", sorted({
+    kind for kind in TASK_REGISTRY.values()
+    if fairseqs_kind(object.__new__(kind)) not in (TranslationTask, LanguageModelingTask)
+}, key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
+def test_tasks_with_text_of_their_own_are_refused(kind, monkeypatch):
+    """Such as language tokens, which would be neither given nor taken away."""
+    monkeypatch.setattr(checkpoint_utils, "load_model_ensemble_and_task",
+                        lambda *args, **kwargs: ([None], None, object.__new__(kind)))
+    with pytest.raises(UsageError, match=f"is of a {kind.__name__}, .* fairseq-interactive"):
+        import_checkpoint(Path("checkpoint.pt"))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])

@@ -37,6 +37,10 @@ def import_checkpoint(
     """
     register()
     from fairseq import checkpoint_utils
+    from fairseq.tasks.language_modeling import LanguageModelingTask
+    from fairseq.tasks.translation import TranslationTask
+
+    from fairseq_sru.repairs.checkpoints import fairseqs_kind
 
     overrides = {} if data is None else {"data": str(data)}
     try:
@@ -47,6 +51,9 @@ def import_checkpoint(
     except Exception as error:  # fairseq's tasks raise anything
         raise UsageError(f"cannot set up the task of {path}: {error}; --data names the folder of "
                          "its dictionaries, dict.*.txt") from error
+    if fairseqs_kind(task) not in (LanguageModelingTask, TranslationTask):
+        raise UsageError(f"{path} is of a {type(task).__name__}, which treats text in a way of its "
+                         "own: use fairseq-interactive with its options")
     try:
         weights = read_model(model, precision)
     except ValueError as error:

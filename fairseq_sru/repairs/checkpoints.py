@@ -104,6 +104,12 @@ def _require_places(state: dict[str, Any], path: str) -> None:
             raise UsageError(f"{path}: {name} must be {COUNT.description}, got {part[name]!r}")
 
 
+def fairseqs_kind(task: FairseqTask) -> type:
+    """The type of a task, of ours that of fairseq's which it extends."""
+    return next(kind for kind in type(task).__mro__
+                if not kind.__module__.startswith("fairseq_sru."))
+
+
 def _fingerprints(task: FairseqTask) -> dict[str, dict[str, Any]]:
     found = {}
     for name, dictionary in _dictionaries(task).items():
@@ -114,8 +120,7 @@ def _fingerprints(task: FairseqTask) -> dict[str, dict[str, Any]]:
 
 def _dictionaries(task: FairseqTask) -> dict[str, Dictionary]:
     """All dictionaries of a task that is known, by their sides or languages."""
-    kind = next((kind for kind in type(task).__mro__
-                 if not kind.__module__.startswith("fairseq_sru.")), None)
+    kind = fairseqs_kind(task)
     if kind is MultilingualTranslationTask:
         return task.dicts
     sides = SIDES.get(kind, ())

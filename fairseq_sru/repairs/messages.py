@@ -31,7 +31,7 @@ def apply() -> None:
     check_command_line()
     check_trainer()
     check_model_options()
-    refuse_empty_evaluation()
+    refuse_partial_evaluation()
 
 
 def print_usage_errors() -> None:
@@ -134,15 +134,18 @@ def check_model_options() -> None:
             raise UsageError(str(error)) from error
 
 
-def refuse_empty_evaluation() -> None:
-    """fairseq-eval-lm reports perplexity 1.00 when every sample is longer than the model takes, and
-    in several processes that of a part."""
+def refuse_partial_evaluation() -> None:
+    """fairseq-eval-lm reports the perplexity of the samples that are not too long for the model,
+    1.00 if there are none, and in several processes that of a part."""
 
     @replace(LanguageModelingTask, "eval_lm_dataloader")
-    def eval_lm_dataloader(original, self, *args, **kwargs):
+    def eval_lm_dataloader(original, self, dataset, *args, **kwargs):
         require_one_shard(kwargs.get("num_shards", 1))
-        batches = original(self, *args, **kwargs)
-        if len(batches) == 0:
-            raise UsageError("nothing to evaluate: every sample is longer than the model's "
-                             "positions; lower --tokens-per-sample")
-        return batches
+        positions = kwargs.get("max_positions")
+        if positions is not None:
+            long = dataset.filter_indices_by_size(dataset.ordered_indices(), positions)[1]
+            if len(long) > 0:
+                raise UsageError(f"{len(long)} of {len(dataset)} samples are longer than the "
+                                 f"{positions} positions of the model and would be left out: lower "
+                                 "--tokens-per-sample, or cut with --sample-break-mode none")
+        return original(self, dataset, *args, **kwargs)
