@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from fairseq_sru import repairs
 from fairseq_sru.checkpoints import read_checkpoint
 from fairseq_sru.errors import UsageError
 from fairseq_sru.files import save_tensors
+from fairseq_sru.repairs.checkpoints import DICTIONARIES
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ def average(paths: list[str]) -> dict[str, Any]:
     """
     result = read_checkpoint(paths[0], check_sums=True)
     result.pop("last_optimizer_state", None)
-    first = result["model"]
+    first, origin = result["model"], _origin(result)
     _require_numbers(first, paths[0])
     sums = {
         name: value.to(torch.float64, copy=True)
@@ -89,8 +90,12 @@ def average(paths: list[str]) -> dict[str, Any]:
         if value.is_floating_point()
     }
     for path in paths[1:]:
-        model = read_checkpoint(path, check_sums=True)["model"]
+        state = read_checkpoint(path, check_sums=True)
+        model = state["model"]
         _require_numbers(model, path)
+        for name, value in _origin(state).items():
+            if origin.get(name, value) != value:
+                raise UsageError(f"{paths[0]} and {path} are not of one model: {name} differs")
         for name in sorted(first.keys() | model.keys()):
             one, other = _describe(first.get(name)), _describe(model.get(name))
             if one != other:
@@ -103,6 +108,15 @@ def average(paths: list[str]) -> dict[str, Any]:
         for name, value in first.items()
     }
     return result
+
+
+def _origin(state: dict[str, Any]) -> dict[str, Any]:
+    """Dictionaries, and options that parameters do not tell; a training may change its dropout."""
+    model = (state.get("cfg") or {}).get("model")
+    options = {name: value for name, value in model.items()
+               if not re.search("dropout|path", name)} if isinstance(model, Mapping) else {}
+    task = state.get("task_state") or {}
+    return {**options, **{name: value for name, value in task.items() if name == DICTIONARIES}}
 
 
 def _describe(value: Tensor | None) -> str:

@@ -152,6 +152,25 @@ def test_an_average_is_of_numbers(tmp_path):
     assert average_checkpoints.average(counts)["model"]["n"] == 1
 
 
+@pytest.mark.parametrize("part, same", [
+    ({"cfg": {"model": {"highway_bias": -1.0, "dropout": 0.1}}}, False),
+    ({"cfg": {"model": {"highway_bias": -2.0, "dropout": 0.3, "embed_path": "v"}}}, True),
+    ({"task_state": {"dictionaries": {"source": {"types": 9, "sha1": "b"}}}}, False),
+    ({"task_state": {}, "cfg": {}}, True),
+])
+def test_an_average_is_of_one_model(part, same, tmp_path):
+    state = {**GOOD, "cfg": {"model": {"highway_bias": -2.0, "dropout": 0.1}},
+             "task_state": {"dictionaries": {"source": {"types": 9, "sha1": "a"}}}}
+    paths = [str(tmp_path / "one.pt"), str(tmp_path / "two.pt")]
+    torch.save(state, paths[0])
+    torch.save({**state, **part}, paths[1])
+    if same:
+        average_checkpoints.average(paths)
+    else:
+        with pytest.raises(UsageError, match="not of one model: (highway_bias|dict.*) differ"):
+            average_checkpoints.average(paths)
+
+
 class FullDisk(io.FileIO):
     """A file of at most 500 bytes."""
 
