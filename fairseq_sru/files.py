@@ -27,20 +27,27 @@ def whole(path: Path, folder: bool = False) -> Iterator[Path]:
         UsageError: it cannot be written; what was written is gone, an older ``path`` is not.
     """
     target = Path(os.path.realpath(path))
-    partial = target.parent / f"{target.name}.part"
     try:
         if target.is_dir() and not folder:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if _is_stream(path):
             yield path
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
-        yield partial
-        partial.replace(target)
+        else:
+            with _replaced(target) as partial:
+                yield partial
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}"
                          f"{_room(error, target.parent)}") from error
+
+
+@contextmanager
+def _replaced(target: Path) -> Iterator[Path]:
+    partial = target.with_name(f"{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _remove(partial)
+        yield partial
+        partial.replace(target)
     finally:
         _remove(partial)
 

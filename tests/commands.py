@@ -20,8 +20,8 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["hydra", "sklearn.metrics", "torch.export", "torch.onnx.operators"])
 
-PATH = subprocess.check_output(
-    [sys.executable, "-c", "import sys; print(*sys.path[1:], sep='\\n')"], text=True).split("\n")[:-1]
+SHOW_PATH = "import sys; print(*sys.path[1:], sep='\\n')"
+PATH = subprocess.check_output([sys.executable, "-c", SHOW_PATH], text=True).split("\n")[:-1]
 
 
 def run_module(

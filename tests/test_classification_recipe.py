@@ -331,6 +331,7 @@ def test_word_vectors_are_read_in_training_and_not_needed_after_it(binary, tmp_p
     (["--num-classes", "1"], "is none of the 1 classes of --num-classes"),
     (["--num-classes", "2", "--valid-subset", "other"], r"input0.other.bin does not exist"),
     (["--num-classes", "2", "--embed-path", "missing.txt"], "cannot read missing.txt"),
+    (["--num-classes", "2", "--init-token", "9999"], "--init-token must be a token of the dict"),
 ])
 def test_mistakes_in_training_are_one_line(binary, tmp_path, options, message):
     result = run_python(

@@ -25,6 +25,7 @@ from fairseq_sru.errors import UsageError
 from fairseq_sru.options import check_options
 from fairseq_sru.repairs import messages
 from fairseq_sru.repairs.command_options import DICTIONARIES, MEANINGS
+from fairseq_sru.repairs.training import require_fitting_model
 
 fairseq_sru.register()
 
@@ -158,6 +159,31 @@ def test_training_refuses(args, message):
     with pytest.raises(UsageError) as caught:
         parse("train", *args)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("task, arch, wanted", [
+    ("language_modeling", "srupp_tiny", "a language model"),
+    ("language_modeling", "transformer_tiny", "a language model"),
+    ("language_modeling", "sru_classifier_tiny", "a language model"),
+    ("srupp_language_modeling", "transformer_sru_tiny", "a language model"),
+    ("srupp_language_modeling", "transformer_lm", "a model of SRU or SRU++ layers"),
+    ("translation", "srupp_lm_tiny", "an encoder with a decoder"),
+    ("translation", "transformer_lm", "an encoder with a decoder"),
+    ("translation", "sru_classifier_tiny", "an encoder with a decoder"),
+    ("sentence_prediction", "srupp_tiny", "a model that classifies"),
+    ("sentence_prediction", "sru_lm_tiny", "a model that classifies"),
+    ("translation", "transformer_tiny", None), ("translation", "bart_base", None),
+    ("language_modeling", "transformer_lm", None), ("language_modeling", "sru_lm_tiny", None),
+    ("srupp_language_modeling", "srupp_lm_tiny", None), ("sentence_prediction", "roberta", None),
+    ("sentence_prediction", "srupp_classifier", None),
+])
+def test_an_architecture_fits_its_task(task, arch, wanted):
+    if wanted is None:
+        require_fitting_model(Namespace(task=task, arch=arch))
+        return
+    with pytest.raises(UsageError) as caught:
+        parse("train", "--task", task, "--arch", arch)
+    assert str(caught.value) == f"--task {task} trains {wanted}, --arch {arch} is none"
 
 
 SEARCHES = [

@@ -122,6 +122,29 @@ def test_pooling_has_shapes(pooling):
         pool(h[0], None, pooling)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("length", [0, 3])
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+def test_a_sequence_without_a_step_is_pooled_to_zeros(pooling, length, bidirectional):
+    h = torch.randn(length, 2, 4, requires_grad=True)
+    pad = torch.zeros(length, 2, dtype=torch.bool)
+    pad[:, 1] = True
+    pooled = pool(h, pad, pooling, bidirectional)
+    (grad,) = torch.autograd.grad(pooled.sum(), h)
+    assert pooled.shape == (2, 4) and not pooled[1].any() and not grad[:, 1].any()
+    assert pooled.isfinite().all() and grad.isfinite().all()
+    assert bool(pooled[0].any()) == (length > 0)
+
+
+@pytest.mark.parametrize("build", [
+    lambda: SRUpp(4, 4, 4, bidirectional=True),
+    lambda: SRUpp(4, 4, 4, bidirectional=True, attention="none"),
+    lambda: SRUppLayer(4, 4, 4, bidirectional=True)])
+def test_the_future_is_not_masked_where_the_recurrence_reads_it(build):
+    with pytest.raises(ValueError, match="bidirectional"):
+        build()(torch.zeros(3, 2, 4), causal=True)
+
+
 @pytest.mark.parametrize("context, message", [
     ([torch.zeros(3, 2, 4), torch.zeros(2, 2, 4)], "one length"),
     ("ab", "must be a tensor"),
@@ -148,6 +171,9 @@ def test_a_step_has_a_state_of_its_layers():
         stack.step(x, None)
     with pytest.raises(ValueError, match="^state must be of 2 layers, got 3"):
         stack.step(x, SRUpp(4, 4, 4, 3).start(2))
+    for other in SRU(4, 4), SRUpp(4, 4, 4, attention="last:1"):
+        with pytest.raises(ValueError, match="^state must be of a stack in which the same layers"):
+            stack.step(x, other.start(2))
     with pytest.raises(ValueError, match="^input is torch.float64"):
         stack.step(x.double(), stack.start(2))
 

@@ -57,6 +57,15 @@ def test_collect_wants_translations(fails, corpus, line):
     assert "none: No such file" in fails("iwslt14/collect.py", "none", ".", "out")
 
 
+@pytest.mark.parametrize("options, message", [
+    (["out", "--train", "-5"], "must be numbers of sentences"),
+    (["out", "--test", "-1"], "must be numbers of sentences"),
+    (["test.txt", "--train", "1"], "test.txt: File exists"),
+])
+def test_a_demo_corpus_that_cannot_be(fails, corpus, options, message):
+    assert message in fails("demo/corpus.py", *options)
+
+
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_bytes_of_a_missing_or_empty_file(fails, corpus, split):
     files = {name: f"{name}.de" for name in ("train", "valid", "test")}

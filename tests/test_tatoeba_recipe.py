@@ -83,6 +83,15 @@ def test_captions_end_at_newlines(end, pairs, tmp_path):
 
 
 @pytest.mark.command
+@pytest.mark.parametrize("content", [b"", b"text", lzma.compress(b"a\tb\n" * 999)[:-20]])
+def test_a_damaged_file_is_named(content, multi30k, tmp_path):
+    (tmp_path / "pairs.tsv.xz").write_bytes(content)
+    result = run_python(RECIPE / "corpus.py", tmp_path / "pairs.tsv.xz", multi30k, tmp_path)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "pairs.tsv.xz is no whole .xz file" in result.stderr
+
+
+@pytest.mark.command
 def test_a_line_without_a_tab_is_named(multi30k, tmp_path):
     with lzma.open(tmp_path / "pairs.tsv.xz", "wt") as file:
         file.write("no tab\n")

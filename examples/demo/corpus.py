@@ -8,6 +8,8 @@ from pathlib import Path
 from grammar import english, german
 from grammar.speaker import Speaker
 
+from fairseq_sru.errors import UsageError, one_line
+
 SEED = 20211107  # EMNLP 2021, where SRU++ was published
 
 
@@ -44,8 +46,11 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
+    if min(options.train, options.valid, options.test) < 0:
+        raise UsageError("--train, --valid and --test must be numbers of sentences, at least 0")
     write(**vars(options))
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import lzma
-import sys
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
+from fairseq_sru.errors import UsageError, one_line
 from fairseq_sru.files import read_lines
 
 SHARE = {0: "valid", 1: "test"}  # of 100; the rest is train
@@ -47,17 +47,21 @@ def main() -> None:
 
 def tatoeba(path: Path) -> list[Pair]:
     """Every pair once, in the order of the file."""
-    with lzma.open(path, "rt", encoding="utf-8", newline="\n") as file:
-        rows = [line.rstrip("\n").split("\t") for line in file]
+    try:
+        with lzma.open(path, "rt", encoding="utf-8", newline="\n") as file:
+            rows = [line.rstrip("\n").split("\t") for line in file]
+    except (EOFError, lzma.LZMAError) as error:
+        raise UsageError(f"{path} is no whole .xz file: {error}") from error
     if not all(len(row) == 2 for row in rows):
-        sys.exit(f"{path}: a line is not English, a tab and German")
+        raise UsageError(f"{path}: a line is not English, a tab and German")
     return list(dict.fromkeys(Pair(de, en) for en, de in rows))
 
 
 def multi30k(folder: Path, split: str) -> list[Pair]:
     sides = [read_lines(folder / f"{split}.{language}") for language in Pair._fields]
     if len(sides[0]) != len(sides[1]):
-        sys.exit(f"{folder}/{split}.de and .en have {len(sides[0])} and {len(sides[1])} lines")
+        raise UsageError(f"{folder}/{split}.de and .en have {len(sides[0])} and {len(sides[1])} "
+                         "lines")
     return [Pair(*row) for row in zip(*sides)]
 
 
@@ -73,4 +77,5 @@ def without(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()

@@ -72,7 +72,8 @@ def _check(tensors: dict[str, Tensor], shapes: dict[str, torch.Size]) -> None:
         if name in tensors and tensors[name].dtype == torch.int8:
             expected[f"{name.rpartition('.')[0]}.scale"] = shape[:1]
     for name in sorted(expected.keys() ^ tensors.keys()):
-        raise ValueError(f"encoder: weight {name} is {'missing' if name in expected else 'unknown'}")
+        kind = "missing" if name in expected else "unknown"
+        raise ValueError(f"encoder: weight {name} is {kind}")
     for name, shape in expected.items():
         tensor, matrix = tensors[name], name.endswith(".weight") and len(shape) == 2
         types = (torch.float32, torch.bfloat16, torch.int8) if matrix else (torch.float32,)

@@ -8,9 +8,10 @@ from typing import Dict, Optional
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from fairseq_sru.models.config import ATTENTION_HELP, SRULayerConfig, SRUppLayerConfig
+from fairseq_sru.modules.pooling import POOLINGS
 from fairseq_sru.registry import Preset
 
-POOLING_CHOICES = ChoiceEnum(["last", "mean", "max"])
+POOLING_CHOICES = ChoiceEnum(list(POOLINGS))
 
 
 @dataclass

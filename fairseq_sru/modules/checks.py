@@ -42,6 +42,13 @@ def check_input(x: Tensor, input_size: int, batch_first: bool = False) -> None:
         raise ValueError(f"input must be a floating point tensor, got {x.dtype}")
 
 
+def check_direction(causal: bool, recurrence: Any) -> None:
+    """Raises ValueError for a mask of the future beside a recurrence that reads it."""
+    if causal and recurrence.bidirectional:
+        raise ValueError("causal=True is of no use with a bidirectional recurrence, which reads "
+                         "what comes after: leave out one of them")
+
+
 def check_cells(c0: Tensor | None, shape: tuple[int, ...]) -> None:
     """Raises ValueError for another shape."""
     if c0 is not None and tuple(c0.shape) != shape:

@@ -8,7 +8,12 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
-from fairseq_sru.modules.checks import check_context, check_layer_input, check_type
+from fairseq_sru.modules.checks import (
+    check_context,
+    check_direction,
+    check_layer_input,
+    check_type,
+)
 from fairseq_sru.modules.formats import refuse_tracing
 from fairseq_sru.modules.norm import layer_norms, post_norm
 from fairseq_sru.modules.placement import attention_layers
@@ -148,6 +153,7 @@ class SRUppLayer(RetainedDropout, nn.Module):
         """
         refuse_tracing()
         check_layer_input(x, pad, self.input_size, self.out_proj)
+        check_direction(causal, self.recurrence)
         x = x if zeroed else zero_padding(x, pad)
         q = self.query(x)
         if self.kv_proj is None:

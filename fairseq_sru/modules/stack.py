@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from fairseq_sru.modules.checks import (
     check_cells,
     check_context,
+    check_direction,
     check_input,
     check_padding,
     check_tensors,
@@ -170,6 +171,7 @@ class Stack(nn.Module):
         check_cells(c0, (len(self.layers), x.size(1), self.output_size))
         check_ranges(causal=causal, projected=projected)
         check_window(window, causal)
+        check_direction(causal, self.layers[0].recurrence)
         wanted = self._wanted(need_weights)
         contexts = self._contexts(context, x.size(1))
         given_contexts = [c for c in contexts if c is not None]
@@ -278,6 +280,9 @@ class Stack(nn.Module):
         if len(state.cells) != len(self.layers):
             raise ValueError(f"state must be of {len(self.layers)} layers, got "
                              f"{len(state.cells)}")
+        if [cache is not None for cache in state.caches] != [
+                layer.attends for layer in self.layers]:
+            raise ValueError("state must be of a stack in which the same layers attend")
         if x.size(1) != state.rows:
             raise ValueError(f"input must be (1, {state.rows}, {self.input_size}), the state being "
                              f"that of {state.rows} rows; got {tuple(x.shape)}")

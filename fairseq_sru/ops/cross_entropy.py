@@ -58,7 +58,8 @@ def divergence(p: Tensor, q: Tensor) -> Tensor:
 
 def _plain_cross_entropy(logits: Tensor, target: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
     no_row = target == ignored
-    log_probs = _log_softmax(logits.masked_fill(no_row.unsqueeze(-1), 0))  # a NaN there would spread
+    # the gradient of a NaN is NaN, even where it is multiplied by zero
+    log_probs = _log_softmax(logits.masked_fill(no_row.unsqueeze(-1), 0))
     nll = F.nll_loss(log_probs, target, ignore_index=ignored, reduction="none")
     mean_nll = -log_probs.mean(-1)
     return nll, mean_nll.masked_fill(no_row, 0)

@@ -150,6 +150,7 @@ def check_labels() -> None:
     @replace(SentencePredictionTask, "load_dataset")
     def load_dataset(original, self, split, *args, **kwargs):
         _require_labels(self.cfg.data, split)
+        _require_tokens(self)
         if not self.cfg.regression_target:
             _require_classes(self, split)
         return original(self, split, *args, **kwargs)
@@ -161,6 +162,14 @@ def _require_labels(folder: str, split: str) -> None:
         if not any(os.path.exists(stem + end) for end in (".bin", ".label")):
             raise UsageError(f"{stem}.bin does not exist: {_remedy(split)} (--only-source; the "
                              "sentences and their labels each)")
+
+
+def _require_tokens(task: SentencePredictionTask) -> None:
+    for option in "init_token", "separator_token":
+        token = getattr(task.cfg, option)
+        if token is not None and not 0 <= token < len(task.dictionary):
+            raise UsageError(f"--{option.replace('_', '-')} must be a token of the dictionary, "
+                             f"from 0 to {len(task.dictionary) - 1}, got {token}")
 
 
 def _require_classes(task: SentencePredictionTask, split: str) -> None:

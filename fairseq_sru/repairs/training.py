@@ -6,7 +6,17 @@ from __future__ import annotations
 from typing import Any
 
 from fairseq import optim
+from fairseq.models import (
+    ARCH_MODEL_REGISTRY,
+    FairseqEncoderDecoderModel,
+    FairseqEncoderModel,
+    FairseqLanguageModel,
+)
 from fairseq.optim import lr_scheduler
+from fairseq.tasks import TASK_REGISTRY
+from fairseq.tasks.language_modeling import LanguageModelingTask
+from fairseq.tasks.sentence_prediction import SentencePredictionTask
+from fairseq.tasks.translation import TranslationTask
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.repairs.compat import training_modules
@@ -38,6 +48,29 @@ def _refusal(option: str, cfg: Any, error: Exception) -> UsageError:
     if isinstance(error, UsageError):
         return error
     return UsageError(f"{option} {cfg._name}: {error or 'its options do not go together'}")
+
+
+def require_fitting_model(args: Any) -> None:
+    """Raises UsageError for an architecture of models that the task does not train."""
+    task = TASK_REGISTRY.get(getattr(args, "task", None), object)
+    model = ARCH_MODEL_REGISTRY.get(getattr(args, "arch", None))
+    if model is None:
+        return
+    classifies = hasattr(model, "register_classification_head")
+    wanted = None
+    if issubclass(task, LanguageModelingTask) and not issubclass(model, FairseqLanguageModel):
+        wanted = "a language model"
+    elif issubclass(task, SentencePredictionTask) and not classifies:
+        wanted = "a model that classifies"
+    elif issubclass(task, TranslationTask) and (
+            issubclass(model, (FairseqEncoderModel, FairseqLanguageModel))
+            or classifies and not issubclass(model, FairseqEncoderDecoderModel)):
+        wanted = "an encoder with a decoder"
+    elif task.__module__.startswith("fairseq_sru.") and not model.__module__.startswith(
+            "fairseq_sru."):
+        wanted = "a model of SRU or SRU++ layers"
+    if wanted is not None:
+        raise UsageError(f"--task {args.task} trains {wanted}, --arch {args.arch} is none")
 
 
 def check_metric() -> None:
