@@ -25,7 +25,7 @@ from fairseq_sru.errors import UsageError
 from fairseq_sru.options import check_options
 from fairseq_sru.repairs import messages
 from fairseq_sru.repairs.command_options import DICTIONARIES, MEANINGS
-from fairseq_sru.repairs.training import require_fitting_model
+from fairseq_sru.repairs.training import require_fitting_parts
 
 fairseq_sru.register()
 
@@ -123,9 +123,11 @@ def test_off_and_unusual_values_pass(name, value):
 
 def parse(command, *args):
     task = "language_modeling" if command == "eval_lm" else "translation"
-    arch = ["--arch", "srupp_tiny"] if command == "train" else ["--path", "model.pt"]
+    model = ["--path", "model.pt"]
+    if command == "train":
+        model = ["--arch", "srupp_tiny", "--optimizer", "radam"]
     return options.parse_args_and_arch(
-        COMMANDS[command](), ["data", "--task", task, *arch, "--cpu", *args])
+        COMMANDS[command](), ["data", "--task", task, *model, "--cpu", *args])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -154,6 +156,14 @@ def test_commands_with_their_defaults_pass(command):
     (["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "2"],
      "--label-smoothing must be"),
     (["--best-checkpoint-metric", "bleu"], "needs --eval-bleu"),
+    (["--eval-bleu", "--eval-bleu-detok", "nope"], "--eval-bleu-detok must be one of"),
+    (["--eval-bleu", "--eval-bleu-remove-bpe", "nope"], "--eval-bleu-remove-bpe must be"),
+    (["--eval-bleu", "--eval-bleu-args", '{"beams": 4}'], "no option 'beams'"),
+    (["--restore-file", "missing.pt"], "--restore-file missing.pt does not exist"),
+    (["--task", "sentence_prediction", "--arch", "sru_classifier_tiny"],
+     "--task sentence_prediction needs --criterion sentence_prediction"),
+    (["--task", "srupp_language_modeling", "--arch", "srupp_lm_tiny", "--dynamic-lr", "0.1"],
+     "--dynamic-lr is of fairseq-eval-lm"),
 ])
 def test_training_refuses(args, message):
     with pytest.raises(UsageError) as caught:
@@ -172,6 +182,9 @@ def test_training_refuses(args, message):
     ("translation", "sru_classifier_tiny", "an encoder with a decoder"),
     ("sentence_prediction", "srupp_tiny", "a model that classifies"),
     ("sentence_prediction", "sru_lm_tiny", "a model that classifies"),
+    ("multilingual_translation", "srupp_tiny", "a model of its own for each pair "
+     "(translation_multi_simple_epoch: one for all)"),
+    ("multilingual_translation", "multilingual_transformer", None),
     ("translation", "transformer_tiny", None), ("translation", "bart_base", None),
     ("language_modeling", "transformer_lm", None), ("language_modeling", "sru_lm_tiny", None),
     ("srupp_language_modeling", "srupp_lm_tiny", None), ("sentence_prediction", "roberta", None),
@@ -179,11 +192,18 @@ def test_training_refuses(args, message):
 ])
 def test_an_architecture_fits_its_task(task, arch, wanted):
     if wanted is None:
-        require_fitting_model(Namespace(task=task, arch=arch))
+        require_fitting_parts(Namespace(task=task, arch=arch, classification_head_name="head"))
         return
     with pytest.raises(UsageError) as caught:
-        parse("train", "--task", task, "--arch", arch)
+        parse("train", "--task", task, "--arch", arch, "--criterion",
+              "sentence_prediction" if task == "sentence_prediction" else "cross_entropy")
     assert str(caught.value) == f"--task {task} trains {wanted}, --arch {arch} is none"
+
+
+def test_training_needs_an_optimizer():
+    with pytest.raises(UsageError, match="a training needs --optimizer"):
+        options.parse_args_and_arch(
+            options.get_training_parser(), ["data", "--arch", "srupp_tiny", "--cpu"])
 
 
 SEARCHES = [

@@ -148,6 +148,16 @@ def test_fine_tuning(data, folder, model, tmp_path):
         torch.testing.assert_close(state["model"][name], value, rtol=0, atol=1e-6)
 
 
+def test_many_languages(data, model, tmp_path):
+    languages = ["--task", "translation_multi_simple_epoch", "--langs", "de,en", "--lang-pairs",
+                 "de-en", "--encoder-langtok", "tgt", "--decoder-langtok"]
+    run_train(data, tmp_path, *model, *languages, "--max-update", "2")
+    found = run_generate(data, tmp_path / "checkpoint_last.pt", tmp_path, *languages, "-s", "de",
+                         "-t", "en", "--beam", "2")
+    assert len(found) == 20 and not any("__" in text for (_, text), in (
+        sentence["H"] for sentence in found.values()))
+
+
 def test_bleu_in_validation(data, model, tmp_path):
     state = run_train(data, tmp_path, *model, "--max-update", "2", "--eval-bleu",
                       "--eval-bleu-args", '{"beam": 2, "max_len_b": 12}',

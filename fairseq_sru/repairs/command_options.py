@@ -10,6 +10,7 @@ from dataclasses import fields
 from numbers import Integral
 from typing import Any, Callable, Iterable
 
+from fairseq.data import data_utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
 from fairseq.tasks import FairseqTask
@@ -20,7 +21,7 @@ from fairseq_sru.options import UNREADABLE, check_options
 from fairseq_sru.ranges import OFF_OR_SIZE, RANGES, SHARE, Range
 from fairseq_sru.repairs.compat import training_modules
 from fairseq_sru.repairs.patching import replace
-from fairseq_sru.repairs.training import require_fitting_model
+from fairseq_sru.repairs.training import require_fitting_parts, require_possible_training
 
 _SEED = Range("a whole number from 0 to 4294967295", lambda x: 0 <= x < 2**32, Integral)  # numpy's
 #: where fairseq means something else by a name than everybody else
@@ -56,9 +57,10 @@ def check_command(parser: argparse.ArgumentParser, args: Any) -> None:
                   for action in group._group_actions])
     require_possible_beam(args)
     require_possible_search(args)
+    require_known_pieces(args)
     require_tokens_after_context(args)
     require_possible_training(args)
-    require_fitting_model(args)
+    require_fitting_parts(args)
 
 
 def _check(args: Any, names: Iterable[str]) -> None:
@@ -118,9 +120,23 @@ def require_dictionary(name: str, text: Any) -> None:
         found = read(text) if isinstance(text, str) else {}
     except UNREADABLE:
         found = None
+    option = f"--{name.replace('_', '-')}"
     if not isinstance(found, dict):
-        raise UsageError(f"--{name.replace('_', '-')} must be {kind}, such as {example}, "
-                         f"got {text!r}")
+        raise UsageError(f"{option} must be {kind}, such as {example}, got {text!r}")
+    unknown = found.keys() - {field.name for field in fields(GenerationConfig)}
+    if name == "eval_bleu_args" and unknown:
+        raise UsageError(f"{option}: fairseq-generate has no option {min(unknown)!r}")
+
+
+def require_known_pieces(args: Any) -> None:
+    """Raises UsageError for pieces of words that fairseq cannot put together."""
+    for name in "post_process", "eval_bleu_remove_bpe":
+        value = getattr(args, name, None)
+        try:
+            data_utils.post_process("", value)
+        except NotImplementedError as error:
+            raise UsageError(f"--{name.replace('_', '-')} must be sentencepiece, subword_nmt or "
+                             f"another that fairseq knows, got {value!r}") from error
 
 
 def require_possible_beam(args: Any) -> None:
@@ -131,15 +147,6 @@ def require_possible_beam(args: Any) -> None:
     if getattr(args, "sampling", False) and nbest != beam:
         raise UsageError(f"--sampling returns all that it draws: --nbest ({nbest}) must be --beam "
                          f"({beam})")
-
-
-def require_possible_training(args: Any) -> None:
-    """Raises UsageError if an option lacks another that it needs."""
-    metric = getattr(args, "best_checkpoint_metric", None)
-    if metric == "bleu" and not getattr(args, "eval_bleu", True):
-        raise UsageError("--best-checkpoint-metric bleu needs --eval-bleu")
-    if getattr(args, "total_num_update", 0) is None:
-        raise UsageError(f"--lr-scheduler {args.lr_scheduler} needs --total-num-update")
 
 
 def require_tokens_after_context(args: Any) -> None:

@@ -6,21 +6,27 @@ from __future__ import annotations
 from typing import Any
 
 from fairseq import optim
+from fairseq.file_io import PathManager
 from fairseq.models import (
     ARCH_MODEL_REGISTRY,
     FairseqEncoderDecoderModel,
     FairseqEncoderModel,
     FairseqLanguageModel,
+    FairseqMultiModel,
 )
 from fairseq.optim import lr_scheduler
+from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 from fairseq.tasks.language_modeling import LanguageModelingTask
+from fairseq.tasks.multilingual_translation import MultilingualTranslationTask
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from fairseq.tasks.translation import TranslationTask
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.repairs.compat import training_modules
 from fairseq_sru.repairs.patching import replace
+
+LAST = "checkpoint_last.pt"  # what --restore-file names where it is not given
 
 
 def apply() -> None:
@@ -50,12 +56,36 @@ def _refusal(option: str, cfg: Any, error: Exception) -> UsageError:
     return UsageError(f"{option} {cfg._name}: {error or 'its options do not go together'}")
 
 
-def require_fitting_model(args: Any) -> None:
-    """Raises UsageError for an architecture of models that the task does not train."""
+def require_possible_training(args: Any) -> None:
+    """Raises UsageError if an option lacks another, or a file, that it needs."""
+    metric = getattr(args, "best_checkpoint_metric", None)
+    if metric == "bleu" and not getattr(args, "eval_bleu", True):
+        raise UsageError("--best-checkpoint-metric bleu needs --eval-bleu")
+    if getattr(args, "total_num_update", 0) is None:
+        raise UsageError(f"--lr-scheduler {args.lr_scheduler} needs --total-num-update")
+    if hasattr(args, "arch") and args.optimizer is None:
+        raise UsageError("a training needs --optimizer, such as radam or adam")
+    words = getattr(args, "eval_bleu_detok", None)
+    if getattr(args, "eval_bleu", False) and words not in REGISTRIES["tokenizer"]["registry"]:
+        raise UsageError(f"--eval-bleu-detok must be one of "
+                         f"{', '.join(REGISTRIES['tokenizer']['registry'])}, got {words!r}")
+    checkpoint = getattr(args, "restore_file", LAST)
+    if checkpoint != LAST and not PathManager.exists(checkpoint):
+        raise UsageError(f"--restore-file {checkpoint} does not exist: leave it out to start from "
+                         "the beginning")
+    if getattr(args, "dynamic_lr", 0) and not hasattr(args, "softmax_batch"):
+        raise UsageError("--dynamic-lr is of fairseq-eval-lm: nothing else learns from what it "
+                         "evaluates")
+
+
+def require_fitting_parts(args: Any) -> None:
+    """Raises UsageError for an architecture or a criterion that does not go with the task."""
     task = TASK_REGISTRY.get(getattr(args, "task", None), object)
     model = ARCH_MODEL_REGISTRY.get(getattr(args, "arch", None))
     if model is None:
         return
+    if issubclass(task, SentencePredictionTask) and not hasattr(args, "classification_head_name"):
+        raise UsageError(f"--task {args.task} needs --criterion sentence_prediction")
     classifies = hasattr(model, "register_classification_head")
     wanted = None
     if issubclass(task, LanguageModelingTask) and not issubclass(model, FairseqLanguageModel):
@@ -66,6 +96,8 @@ def require_fitting_model(args: Any) -> None:
             issubclass(model, (FairseqEncoderModel, FairseqLanguageModel))
             or classifies and not issubclass(model, FairseqEncoderDecoderModel)):
         wanted = "an encoder with a decoder"
+    elif issubclass(task, MultilingualTranslationTask) and not issubclass(model, FairseqMultiModel):
+        wanted = "a model of its own for each pair (translation_multi_simple_epoch: one for all)"
     elif task.__module__.startswith("fairseq_sru.") and not model.__module__.startswith(
             "fairseq_sru."):
         wanted = "a model of SRU or SRU++ layers"
