@@ -220,6 +220,37 @@ def test_a_damaged_folder_is_one_line(exported, tmp_path, name, change, message)
         load(tmp_path)
 
 
+def places(config, *above):
+    """The keys to every value of a nested dictionary."""
+    for name, value in config.items():
+        yield *above, name
+        if isinstance(value, dict):
+            yield from places(value, *above, name)
+
+
+def test_a_config_of_another_kind_is_one_line(exported, tmp_path):
+    """Every value, in a folder whose files belong together: refused, or a model that runs."""
+    config = load(exported).weights.config
+    refused = 0
+    for *above, name in places(config):
+        for number, wrong in enumerate([None, "x", -1, 0, 3.5, [], {}, ...]):
+            package = load(exported)
+            part = package.weights.config
+            for key in above:
+                part = part[key]
+            part[name] = wrong
+            if wrong is ...:
+                del part[name]
+            folder = tmp_path / "-".join([*above, name, str(number)])
+            save(package, folder)
+            try:
+                Translator(folder).translate(["wort1"], max_len_b=3)
+            except UsageError as error:
+                assert "\n" not in str(error)
+                refused += 1
+    assert refused > 150
+
+
 def test_a_damaged_folder_ends_the_command_in_one_line(exported, tmp_path):
     damage(exported, tmp_path, "target.txt", lambda b: b[:-9])
     result = run_python("-m", "fairseq_sru.translate", tmp_path)

@@ -42,6 +42,7 @@ class Engine:
         if not COMPILED:
             raise UsageError(f"{uncompiled()}, which the engine needs: {BUILD_IT}")
         self.config = weights.config
+        _check_config(weights)
         chosen = isa or torch.ops.fairseq_sru.packed_isas(torch.int8)[0]
         if self.config["precision"] == "int8" and chosen == "portable":
             warnings.warn("without AVX2 int8 saves memory, but no time", stacklevel=2)
@@ -166,6 +167,18 @@ class Engine:
             seed=options.seed,
         )
         return _split(found, lengths.tolist(), options)
+
+
+def _check_config(weights: ModelWeights) -> None:
+    """Raises ValueError or TypeError for sizes and numbers of tokens that are not the tensors'."""
+    config, encoder = weights.config, weights.config.get("encoder", {})
+    for part, size in ("decoder", config["vocabulary"]), ("encoder", encoder.get("vocabulary")):
+        if size is not None and size != len(weights.tensors[f"{part}.embed_tokens.weight"]):
+            raise ValueError(f"config: the {part} has another vocabulary than {size!r}")
+    tokens = [config["pad"], config["unk"], config["eos"], encoder.get("pad", config["pad"])]
+    if any(type(token) is not int or not 0 <= token < config["vocabulary"] for token in tokens):
+        raise ValueError(f"config: pad, unk and eos must be tokens, got {tokens}")
+    float(encoder.get("embed_scale", 1.0))
 
 
 def _check_tokens(name: str, sentences: Sequence[Tensor], size: int) -> None:

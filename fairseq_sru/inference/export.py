@@ -12,9 +12,11 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.files import whole
@@ -95,7 +97,16 @@ def load(folder: Path) -> Package:
     if changed:
         raise UsageError(f"{folder / changed[0]} is not the file that was exported with {TENSORS}: "
                          "export the checkpoint anew")
-    config = json.loads((folder / CONFIG).read_bytes()) if CONFIG in found else {}
+    try:
+        config = json.loads((folder / CONFIG).read_bytes()) if CONFIG in found else {}
+        return _read(folder, config, tensors)
+    except UsageError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(f"{folder / CONFIG} is not that of an exported model: {error!r}") from error
+
+
+def _read(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> Package:
     version = config.pop("format", 1)
     if version != FORMAT:
         raise UsageError(f"{folder} has format {version}, this version reads {FORMAT}: export the "
@@ -104,9 +115,10 @@ def load(folder: Path) -> Package:
     source = None
     if "encoder" in config:
         source = Vocabulary.load(folder / "source.txt", **numbers)
-    text: Text = Words()
-    if config.pop("text") == SentencePiece.name:
-        text = SentencePiece(folder / "sentencepiece.model")
+    name = config.pop("text")
+    if name not in (SentencePiece.name, Words.name):
+        raise ValueError(f"unknown text {name!r}")
+    text = SentencePiece(folder / "sentencepiece.model") if name == SentencePiece.name else Words()
     target = Vocabulary.load(folder / "target.txt", **numbers)
     return Package(ModelWeights(config, tensors), source, target, text)
 

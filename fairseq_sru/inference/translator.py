@@ -52,7 +52,9 @@ class Translator:
         self._source, self._target, self._text = package.source, package.target, package.text
         try:
             self._engine = Engine(package.weights)
-        except (TypeError, ValueError) as error:
+        except UsageError:
+            raise
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise UsageError(f"{model} is damaged, export it again: {reason}") from error
 
