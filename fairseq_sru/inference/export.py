@@ -103,7 +103,8 @@ def load(folder: Path) -> Package:
     except UsageError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(f"{folder / CONFIG} is not that of an exported model: {error!r}") from error
+        raise UsageError(
+            f"{folder / CONFIG} is not that of an exported model: {error!r}") from error
 
 
 def _read(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> Package:
