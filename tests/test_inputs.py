@@ -165,6 +165,16 @@ def test_decoding_starts_from_a_context_that_fits(context):
         SRUpp(4, 4, 4).start(2, context)
 
 
+def test_a_context_has_the_size_of_the_layers_that_attend():
+    stack = SRUpp(3, 5, 4, attention="last:1")
+    x, context = torch.randn(1, 2, 3), torch.randn(4, 2, 5)
+    whole = stack(x, context=context).h
+    step, _ = stack.step(x, stack.start(2, context))
+    torch.testing.assert_close(step, whole)
+    with pytest.raises(ValueError, match=r"^context must be \(S, B, 5\)"):
+        stack.start(2, context[..., :3])
+
+
 def test_a_step_has_a_state_of_its_layers():
     stack, x = SRUpp(4, 4, 4), torch.zeros(1, 2, 4)
     with pytest.raises(TypeError, match="^state must be of start"):
