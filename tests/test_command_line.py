@@ -114,6 +114,19 @@ def test_validate(data, trained, task):
     assert loss == logged[-1:]
 
 
+def test_results_on_a_full_disk_are_not_left_half_written(data, trained, tmp_path):
+    """The size of a file is limited to 512 bytes."""
+    program = ("import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+               "resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)); "
+               "sys.argv[:1] = ['fairseq-generate']; from fairseq_cli.generate import cli_main; "
+               "cli_main()")
+    result = run_python("-c", program, data, "--user-dir", USER_DIR, "--cpu", "--path",
+                        trained / "checkpoint_best.pt", "--results-path", tmp_path,
+                        "--num-workers", "0")
+    assert "File too large" in fails_in_one_line(result)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_generate_command(data, trained, translated):
     result = run_fairseq("generate", data, "--user-dir", USER_DIR, "--cpu", "--beam", "2",
                          "--path", trained / "checkpoint_best.pt", "--max-len-b", "12")

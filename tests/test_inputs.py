@@ -69,6 +69,14 @@ def test_both_directions_are_not_read_token_by_token(name):
         STACKS[name](bidirectional=True).start(2)
 
 
+@pytest.mark.parametrize("lengths", [(-1, 0), (3, -1)])
+def test_lengths_are_not_negative(lengths):
+    length, context_length = lengths
+    for causal in False, True:
+        with pytest.raises(ValueError, match="^lengths must be at least 0"):
+            attention_mask(length, context_length=context_length, causal=causal)
+
+
 def test_masks_of_other_types():
     q = torch.zeros(3, 2, 4)
     with pytest.raises(ValueError, match="mask must be bool"):

@@ -193,8 +193,10 @@ def attention_mask(
         bool (B or 1, 1, L or 1, S + L), or None if everything takes part.
 
     Raises:
-        ValueError: ``window`` without ``causal``, or negative.
+        ValueError: a negative length, or ``window`` without ``causal`` or negative.
     """
+    if min(length, context_length) < 0:
+        raise ValueError(f"lengths must be at least 0, got {length} and {context_length}")
     check_window(window, causal)
     if pad is None and context_pad is None and not causal:
         return None

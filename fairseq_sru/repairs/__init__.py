@@ -24,6 +24,7 @@ def apply() -> None:
         launches,
         memory,
         messages,
+        results,
         retained_dropout,
         training,
         unknown_words,
@@ -31,7 +32,7 @@ def apply() -> None:
 
     for module in (
         compat, command_options, messages, data, retained_dropout, unknown_words, checkpoints,
-        launches, memory, training,
+        launches, memory, results, training,
     ):
         module.apply()
 

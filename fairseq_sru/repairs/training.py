@@ -63,7 +63,7 @@ def require_possible_training(args: Any) -> None:
         raise UsageError("--best-checkpoint-metric bleu needs --eval-bleu")
     if getattr(args, "total_num_update", 0) is None:
         raise UsageError(f"--lr-scheduler {args.lr_scheduler} needs --total-num-update")
-    if hasattr(args, "arch") and args.optimizer is None:
+    if hasattr(args, "max_update") and args.optimizer is None:
         raise UsageError("a training needs --optimizer, such as radam or adam")
     words = getattr(args, "eval_bleu_detok", None)
     if getattr(args, "eval_bleu", False) and words not in REGISTRIES["tokenizer"]["registry"]:
@@ -79,7 +79,10 @@ def require_possible_training(args: Any) -> None:
 
 
 def require_fitting_parts(args: Any) -> None:
-    """Raises UsageError for an architecture or a criterion that does not go with the task."""
+    """Raises UsageError for an architecture or a criterion that a training's task does not go with;
+    an --arch of other commands is of no effect."""
+    if not hasattr(args, "max_update"):
+        return
     task = TASK_REGISTRY.get(getattr(args, "task", None), object)
     model = ARCH_MODEL_REGISTRY.get(getattr(args, "arch", None))
     if model is None:
