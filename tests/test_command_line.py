@@ -116,7 +116,7 @@ def test_validate(data, trained, task):
 
 def test_results_on_a_full_disk_are_not_left_half_written(data, trained, tmp_path):
     """The size of a file is limited to 512 bytes."""
-    program = ("import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    program = ("import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
                "resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)); "
                "sys.argv[:1] = ['fairseq-generate']; from fairseq_cli.generate import cli_main; "
                "cli_main()")
