@@ -241,10 +241,9 @@ class Stack(nn.Module):
             check_ranges(window=window)
         first = self.layers[0]
         if context is not None:
-            check_context(context)
-            check_type("context", context, first.out_proj)
             for layer in self.layers:
                 check_context(context, size=layer.input_size if layer.attends else None)
+            check_type("context", context, first.out_proj)
         check_padding(
             "context_pad", context_pad, (0, rows) if context is None else tuple(context.shape[:2]))
         weight = first.out_proj.weight

@@ -70,7 +70,8 @@ def require_possible_training(args: Any) -> None:
         raise UsageError(f"--eval-bleu-detok must be one of "
                          f"{', '.join(REGISTRIES['tokenizer']['registry'])}, got {words!r}")
     checkpoint = getattr(args, "restore_file", LAST)
-    if checkpoint != LAST and not PathManager.exists(checkpoint):
+    part = checkpoint.replace(".pt", f"{getattr(args, 'checkpoint_suffix', '')}.pt")
+    if checkpoint != LAST and not PathManager.exists(part):
         raise UsageError(f"--restore-file {checkpoint} does not exist: leave it out to start from "
                          "the beginning")
     if getattr(args, "dynamic_lr", 0) and not hasattr(args, "softmax_batch"):
