@@ -88,3 +88,9 @@ def damaged(path: str) -> str:
     hint = f"use {intact[0]} instead" if intact else "restore a copy"
     return (f"{path} is truncated or not a checkpoint; nothing was written: {hint}, or remove the "
             "file to start anew")
+
+
+def fairseqs_kind(task: Any) -> type:
+    """The type of a checkpoint's task, of ours that of fairseq's which it extends."""
+    return next(kind for kind in type(task).__mro__
+                if not kind.__module__.startswith("fairseq_sru."))

@@ -8,12 +8,11 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
-from commands import run_module
+from commands import CONTEXT, run_module
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,7 +107,7 @@ def pytest_runtest_protocol(item):
     with pytest.MonkeyPatch.context() as patch:
         if item.get_closest_marker("command") is None:
             patch.setattr(subprocess.Popen, "__init__", refuse_subprocess)
-            patch.setattr(BaseProcess, "start", refuse_subprocess)
+            patch.setattr(CONTEXT.Process, "start", refuse_subprocess)
         return (yield)
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import USER_DIR, fails_in_one_line, run_python
 from fairseq import optim, options, tasks
 from fairseq.data import Dictionary, data_utils
 from fairseq.dataclass.configs import GenerationConfig
@@ -20,7 +21,7 @@ from fairseq_cli import train as fairseq_train
 from omegaconf import OmegaConf
 
 import fairseq_sru
-from fairseq_sru import ranges
+from fairseq_sru import ranges, repairs
 from fairseq_sru.errors import UsageError
 from fairseq_sru.options import check_options
 from fairseq_sru.repairs import messages
@@ -28,6 +29,7 @@ from fairseq_sru.repairs.command_options import DICTIONARIES, MEANINGS
 from fairseq_sru.repairs.training import require_fitting_parts
 
 fairseq_sru.register()
+repairs.apply()  # of fairseq_cli.train, whatever was imported before
 
 NAN, INF = math.nan, math.inf
 COMMANDS = {
@@ -125,7 +127,7 @@ def parse(command, *args):
     task = "language_modeling" if command == "eval_lm" else "translation"
     model = ["--path", "model.pt"]
     if command == "train":
-        model = ["--arch", "srupp_tiny", "--optimizer", "radam"]
+        model = ["--arch", "srupp_tiny"]
     return options.parse_args_and_arch(
         COMMANDS[command](), ["data", "--task", task, *model, "--cpu", *args])
 
@@ -160,8 +162,6 @@ def test_commands_with_their_defaults_pass(command):
     (["--eval-bleu", "--eval-bleu-remove-bpe", "nope"], "--eval-bleu-remove-bpe must be"),
     (["--eval-bleu", "--eval-bleu-args", '{"beams": 4}'], "no option 'beams'"),
     (["--restore-file", "missing.pt"], "--restore-file missing.pt does not exist"),
-    (["--task", "sentence_prediction", "--arch", "sru_classifier_tiny"],
-     "--task sentence_prediction needs --criterion sentence_prediction"),
     (["--task", "srupp_language_modeling", "--arch", "srupp_lm_tiny", "--dynamic-lr", "0.1"],
      "--dynamic-lr is of fairseq-eval-lm"),
 ])
@@ -191,20 +191,29 @@ def test_training_refuses(args, message):
     ("sentence_prediction", "srupp_classifier", None),
 ])
 def test_an_architecture_fits_its_task(task, arch, wanted):
+    args = Namespace(task=task, arch=arch, max_update=1, classification_head_name="head")
     if wanted is None:
-        require_fitting_parts(Namespace(
-            task=task, arch=arch, max_update=1, classification_head_name="head"))
+        require_fitting_parts(args)
         return
     with pytest.raises(UsageError) as caught:
-        parse("train", "--task", task, "--arch", arch, "--criterion",
-              "sentence_prediction" if task == "sentence_prediction" else "cross_entropy")
+        require_fitting_parts(args)
     assert str(caught.value) == f"--task {task} trains {wanted}, --arch {arch} is none"
+
+
+def test_the_command_refuses_parts_of_other_tasks(data):
+    for args, message in [
+        (["--arch", "srupp_lm_tiny"], "--task translation trains an encoder with a decoder, "
+         "--arch srupp_lm_tiny is none"),
+        (["--arch", "sru_classifier_tiny", "--task", "sentence_prediction", "--num-classes", "2"],
+         "--task sentence_prediction needs --criterion sentence_prediction"),
+    ]:
+        result = run_python("-m", "fairseq_cli.train", data, "--user-dir", USER_DIR, "--cpu", *args)
+        assert fails_in_one_line(result) == f"error: {message}"
 
 
 def test_training_needs_an_optimizer():
     with pytest.raises(UsageError, match="a training needs --optimizer"):
-        options.parse_args_and_arch(
-            options.get_training_parser(), ["data", "--arch", "srupp_tiny", "--cpu"])
+        optim.build_optimizer(None, [])
 
 
 SEARCHES = [

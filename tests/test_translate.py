@@ -17,6 +17,7 @@ from fairseq.tasks.translation import TranslationTask
 from safetensors.torch import save_file
 from test_translation import build
 
+from fairseq_sru.checkpoints import fairseqs_kind
 from fairseq_sru.errors import UsageError
 from fairseq_sru.inference import PRECISIONS, ModelWeights, read_model
 from fairseq_sru.inference.export import Package, load, save
@@ -24,7 +25,6 @@ from fairseq_sru.inference.from_fairseq import import_checkpoint
 from fairseq_sru.inference.text import Words
 from fairseq_sru.inference.translator import Translator
 from fairseq_sru.inference.vocabulary import Vocabulary
-from fairseq_sru.repairs.checkpoints import fairseqs_kind
 from fairseq_sru.translate import main as translate_main
 
 pytestmark = pytest.mark.command

@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fairseq_sru import register
+from fairseq_sru.checkpoints import fairseqs_kind
 from fairseq_sru.errors import UsageError
 from fairseq_sru.inference.export import Package
 from fairseq_sru.inference.text import SentencePiece, Text, Words, check_words
@@ -39,8 +40,6 @@ def import_checkpoint(
     from fairseq import checkpoint_utils
     from fairseq.tasks.language_modeling import LanguageModelingTask
     from fairseq.tasks.translation import TranslationTask
-
-    from fairseq_sru.repairs.checkpoints import fairseqs_kind
 
     overrides = {} if data is None else {"data": str(data)}
     try:

@@ -18,7 +18,7 @@ from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
 
-from fairseq_sru.checkpoints import damaged, read_checkpoint
+from fairseq_sru.checkpoints import damaged, fairseqs_kind, read_checkpoint
 from fairseq_sru.errors import UsageError
 from fairseq_sru.files import save_tensors, whole
 from fairseq_sru.ranges import COUNT
@@ -102,12 +102,6 @@ def _require_places(state: dict[str, Any], path: str) -> None:
                        (updates, "num_updates")):
         if part.get(name, 0) not in COUNT:
             raise UsageError(f"{path}: {name} must be {COUNT.description}, got {part[name]!r}")
-
-
-def fairseqs_kind(task: FairseqTask) -> type:
-    """The type of a task, of ours that of fairseq's which it extends."""
-    return next(kind for kind in type(task).__mro__
-                if not kind.__module__.startswith("fairseq_sru."))
 
 
 def _fingerprints(task: FairseqTask) -> dict[str, dict[str, Any]]:

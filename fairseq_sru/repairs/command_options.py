@@ -21,7 +21,7 @@ from fairseq_sru.options import UNREADABLE, check_options
 from fairseq_sru.ranges import OFF_OR_SIZE, RANGES, SHARE, Range
 from fairseq_sru.repairs.compat import training_modules
 from fairseq_sru.repairs.patching import replace
-from fairseq_sru.repairs.training import require_fitting_parts, require_possible_training
+from fairseq_sru.repairs.training import require_possible_training
 
 _SEED = Range("a whole number from 0 to 4294967295", lambda x: 0 <= x < 2**32, Integral)  # numpy's
 #: where fairseq means something else by a name than everybody else
@@ -60,7 +60,6 @@ def check_command(parser: argparse.ArgumentParser, args: Any) -> None:
     require_known_pieces(args)
     require_tokens_after_context(args)
     require_possible_training(args)
-    require_fitting_parts(args)
 
 
 def _check(args: Any, names: Iterable[str]) -> None:

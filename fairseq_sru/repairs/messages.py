@@ -23,6 +23,7 @@ from fairseq_sru.repairs.launches import (
     require_working_launch,
 )
 from fairseq_sru.repairs.patching import replace
+from fairseq_sru.repairs.training import require_fitting_parts
 
 
 def apply() -> None:
@@ -68,10 +69,13 @@ def _of_fairseq(error: BaseException) -> str | None:
     return message if plain and re.search(r"(^|\s|\()--[a-z]", message) else None
 
 
-def _is_fairseq_command() -> bool:
+def _program() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    program = spec.name if spec is not None else os.path.basename(sys.argv[0])
-    return program.startswith(("fairseq_cli.", "fairseq-", "fairseq_sru."))
+    return spec.name if spec is not None else os.path.basename(sys.argv[0])
+
+
+def _is_fairseq_command() -> bool:
+    return _program().startswith(("fairseq_cli.", "fairseq-", "fairseq_sru."))
 
 
 def check_command_line() -> None:
@@ -85,6 +89,8 @@ def check_command_line() -> None:
         require_working_launch(namespace)
         require_whole_evaluation(namespace)
         check_command(parser, namespace)
+        if _program() in ("fairseq_cli.train", "fairseq-train"):
+            require_fitting_parts(namespace)
         return parsed
 
 

@@ -44,6 +44,8 @@ def check_schedules() -> None:
 def _name_refusals(module: Any, function: str, option: str) -> None:
     @replace(module, function)
     def build(original, cfg, *args, **kwargs):
+        if cfg is None:
+            raise UsageError(f"a training needs {option}")
         try:
             return original(cfg, *args, **kwargs)
         except (AssertionError, ValueError) as error:
@@ -63,12 +65,9 @@ def require_possible_training(args: Any) -> None:
         raise UsageError("--best-checkpoint-metric bleu needs --eval-bleu")
     if getattr(args, "total_num_update", 0) is None:
         raise UsageError(f"--lr-scheduler {args.lr_scheduler} needs --total-num-update")
-    if hasattr(args, "max_update") and args.optimizer is None:
-        raise UsageError("a training needs --optimizer, such as radam or adam")
-    words = getattr(args, "eval_bleu_detok", None)
-    if getattr(args, "eval_bleu", False) and words not in REGISTRIES["tokenizer"]["registry"]:
-        raise UsageError(f"--eval-bleu-detok must be one of "
-                         f"{', '.join(REGISTRIES['tokenizer']['registry'])}, got {words!r}")
+    words, known = getattr(args, "eval_bleu_detok", None), REGISTRIES["tokenizer"]["registry"]
+    if words is not None and words not in known:
+        raise UsageError(f"--eval-bleu-detok must be one of {', '.join(known)}, got {words!r}")
     checkpoint = getattr(args, "restore_file", LAST)
     part = checkpoint.replace(".pt", f"{getattr(args, 'checkpoint_suffix', '')}.pt")
     if checkpoint != LAST and not PathManager.exists(part):
