@@ -72,6 +72,8 @@ MUTANTS = [
     Mutant("csrc/decoder.cpp", "before[n].size()) > decoder->window()",
            "before[n].size()) > decoder->window() + 1", "test_engine.py"),
     Mutant("csrc/decoder.cpp", "if (output_bias_.defined())", "if (false)", "test_engine.py"),
+    Mutant("csrc/decoder.cpp", 'floats(name + ".scale", {weight.size(0)})',
+           'floats(name + ".scale")', "test_engine.py"),
     Mutant("csrc/packed.cpp", "^ (shifted ? 0x80 : 0)", "", "test_packed.py"),
     Mutant("csrc/packed.cpp", "std::min(kRowsTogether, rows - row);",
            "std::min(kRowsTogether, rows - row - 1);", "test_packed.py"),
@@ -167,4 +169,9 @@ MUTANTS = [
     Mutant("fairseq_sru/optim/radam.py",
            '["weight_decay"] / rectifier', '["weight_decay"] * rectifier',
            "test_optim.py"),
+    Mutant("fairseq_sru/optim/radam.py", " and t.is_contiguous()", "", "test_optim.py"),
+    Mutant("fairseq_sru/ops/cross_entropy.py", "logits.masked_fill(no_row.unsqueeze(-1), 0)",
+           "logits", "test_cross_entropy.py"),
+    Mutant("fairseq_sru/tasks/generation.py", "if not _equal(state, self._packed):",
+           "if not self._packed:", "test_generation.py"),
 ]
