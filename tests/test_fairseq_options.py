@@ -211,6 +211,14 @@ def test_the_command_refuses_parts_of_other_tasks(data):
         assert fails_in_one_line(result) == f"error: {message}"
 
 
+@pytest.mark.parametrize("given", ["1.5", "[1, 2.5]", "2,0.5"])
+def test_lists_of_whole_numbers_are_not_cut(given, capsys):
+    assert parse("train", "--update-freq", "[2,4]").update_freq == [2, 4]
+    with pytest.raises(SystemExit):
+        parse("train", "--update-freq", given)
+    assert "argument --update-freq: must be whole numbers" in capsys.readouterr().err
+
+
 def test_training_needs_an_optimizer():
     with pytest.raises(UsageError, match="a training needs --optimizer"):
         optim.build_optimizer(None, [])

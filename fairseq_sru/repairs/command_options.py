@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any, Callable, Iterable
 
 from fairseq.data import data_utils
+from fairseq.dataclass import utils as dataclass_utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
 from fairseq.tasks import FairseqTask
@@ -49,6 +50,7 @@ def apply() -> None:
     is for what commands give."""
     check_configurations()
     check_generators()
+    check_lists()
 
 
 def check_command(parser: argparse.ArgumentParser, args: Any) -> None:
@@ -78,6 +80,17 @@ def check_configurations() -> None:
             original(cfg)
             values = _values(cfg)
             _check(argparse.Namespace(**values), values)
+
+
+def check_lists() -> None:
+    """fairseq cuts --update-freq 1.5 to 1."""
+
+    @replace(dataclass_utils, "eval_str_list")
+    def eval_str_list(original, x, x_type=float):
+        found = original(x, x_type)
+        if x_type is int and found != original(x, float):
+            raise argparse.ArgumentTypeError(f"must be whole numbers, got {x!r}")
+        return found
 
 
 def _values(cfg: DictConfig) -> dict[str, Any]:
