@@ -178,7 +178,9 @@ def _check_config(weights: ModelWeights) -> None:
     tokens = [config["pad"], config["unk"], config["eos"], encoder.get("pad", config["pad"])]
     if any(type(token) is not int or not 0 <= token < config["vocabulary"] for token in tokens):
         raise ValueError(f"config: pad, unk and eos must be tokens, got {tokens}")
-    float(encoder.get("embed_scale", 1.0))
+    scale = encoder.get("embed_scale", 1.0)
+    if not isinstance(scale, (int, float)):
+        raise TypeError(f"config: embed_scale must be a number, got {scale!r}")
 
 
 def _check_tokens(name: str, sentences: Sequence[Tensor], size: int) -> None:

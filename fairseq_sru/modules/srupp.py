@@ -149,7 +149,8 @@ class SRUppLayer(RetainedDropout, nn.Module):
 
         Raises:
             TypeError: x is a PackedSequence, or what should be a tensor is none.
-            ValueError: x, pad, context or mask have another shape or type.
+            ValueError: x, pad, context or mask have another shape or type, or ``causal`` and both
+                directions.
         """
         refuse_tracing()
         check_layer_input(x, pad, self.input_size, self.out_proj)

@@ -132,8 +132,9 @@ class Stack(nn.Module):
 
         Raises:
             TypeError: x, c0 or pad is no tensor.
-            ValueError: shapes or types do not fit, a PackedSequence with ``pad``, or ``window``
-                without ``causal`` or negative, whether any layer attends or not.
+            ValueError: shapes or types do not fit, a PackedSequence with ``pad``, ``causal`` with
+                both directions, or ``window`` without ``causal`` or negative, whether any layer
+                attends or not.
         """
         refuse_tracing()
         check_tensors(x, c0, pad)

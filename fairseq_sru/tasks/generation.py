@@ -113,6 +113,7 @@ class EngineGenerator:
         self._model = models[0]
         self._fairseqs = generator
         self._precision = _Choice.chosen
+        self._engine: Engine
         self._packed: dict[str, Tensor] = {}  # the parameters that the engine has
         self._translates = hasattr(self._model, "encoder")
         self._pad = generator.pad
