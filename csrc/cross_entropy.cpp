@@ -8,12 +8,9 @@
 #include <vector>
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <torch/library.h>
 
 #include "lanes.h"
-#include "tensor.h"
+#include "operators.h"
 
 namespace sru {
 namespace {
@@ -208,8 +205,10 @@ Tensor check_target(const Tensor& logits, const Tensor& target, int64_t ignored)
 // Of the type in which rows are summed up.
 Tensor sums(const Tensor& logits, at::IntArrayRef sizes) {
   const bool wide = logits.scalar_type() == at::kDouble;
-  return at::empty(sizes, logits.options().dtype(wide ? at::kDouble : at::kFloat));
+  return empty(sizes, logits.options().dtype(wide ? at::kDouble : at::kFloat));
 }
+
+}  // namespace
 
 std::tuple<Tensor, Tensor, Tensor> cross_entropy(
     const Tensor& logits, const Tensor& target, int64_t ignored) {
@@ -232,7 +231,7 @@ Tensor cross_entropy_backward(
     const Tensor& parts, int64_t ignored) {
   const Tensor x = logits.contiguous(), t = check_target(logits, target, ignored);
   const Tensor a = grad_nll.contiguous(), b = grad_mean_nll.contiguous();
-  const Tensor grad = at::empty_like(x);
+  const Tensor grad = empty(x.sizes(), x.options());
   dispatch("cross_entropy", x, [&](auto type) {
     using T = decltype(type);
     using S = State<T>;
@@ -269,7 +268,7 @@ std::tuple<Tensor, Tensor> divergence_backward(
     const Tensor& grad, const Tensor& p, const Tensor& q, const Tensor& kl, const Tensor& parts_p,
     const Tensor& parts_q) {
   const Tensor a = p.contiguous(), b = q.contiguous(), g = grad.contiguous();
-  const Tensor grad_p = at::empty_like(a), grad_q = at::empty_like(b);
+  const Tensor grad_p = empty(a.sizes(), a.options()), grad_q = empty(b.sizes(), b.options());
   dispatch("divergence", a, [&](auto type) {
     using T = decltype(type);
     using S = State<T>;
@@ -281,23 +280,4 @@ std::tuple<Tensor, Tensor> divergence_backward(
   return {grad_p, grad_q};
 }
 
-}  // namespace
 }  // namespace sru
-
-TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
-  m.def("cross_entropy(Tensor logits, Tensor target, int ignored) -> (Tensor, Tensor, Tensor)");
-  m.def(
-      "cross_entropy_backward(Tensor grad_nll, Tensor grad_mean_nll, Tensor logits, "
-      "Tensor target, Tensor parts, int ignored) -> Tensor");
-  m.def("divergence(Tensor p, Tensor q) -> (Tensor, Tensor, Tensor)");
-  m.def(
-      "divergence_backward(Tensor grad, Tensor p, Tensor q, Tensor kl, Tensor parts_p, "
-      "Tensor parts_q) -> (Tensor, Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
-  m.impl("cross_entropy", &sru::cross_entropy);
-  m.impl("cross_entropy_backward", &sru::cross_entropy_backward);
-  m.impl("divergence", &sru::divergence);
-  m.impl("divergence_backward", &sru::divergence_backward);
-}

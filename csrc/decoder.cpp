@@ -6,12 +6,9 @@
 #include <set>
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
 #include "cpu.h"
+#include "operators.h"
 
 namespace sru {
 namespace {
@@ -21,7 +18,7 @@ class Reader {
  public:
   Reader(const Weights& weights, const std::string& isa) : weights_(weights), isa_(isa) {}
 
-  bool has(const std::string& name) const { return weights_.contains(name); }
+  bool has(const std::string& name) const { return weights_.count(name); }
 
   Tensor tensor(const std::string& name) {
     TORCH_CHECK_VALUE(has(name), "decoder: weight ", name, " is missing");
@@ -61,7 +58,7 @@ class Reader {
       weight = select(weight, *order);
       scale = scale.defined() ? select(scale, *order) : scale;
     }
-    return c10::make_intrusive<PackedMatrix>(
+    return std::make_shared<PackedMatrix>(
         weight, scale.defined() ? OptionalTensor(scale) : std::nullopt, isa_);
   }
 
@@ -77,17 +74,18 @@ class Reader {
   }
 
   void finish() const {
-    for (const auto& item : weights_) {
-      TORCH_CHECK_VALUE(taken_.count(item.key()), "decoder: unknown weight ", item.key());
+    for (const auto& [name, weight] : weights_) {
+      TORCH_CHECK_VALUE(taken_.count(name), "decoder: unknown weight ", name);
     }
   }
 
  private:
   static Tensor select(const Tensor& tensor, const std::vector<int64_t>& order) {
     auto sizes = tensor.sizes().vec();
-    sizes[0] = 1;
-    const Tensor padded = at::cat({tensor, at::zeros(sizes, tensor.options())});
-    Tensor index = at::empty({int64_t(order.size())}, at::kLong);
+    sizes[0] += 1;
+    const Tensor padded = zeros(sizes, tensor.options());
+    padded.narrow(0, 0, tensor.size(0)).copy_(tensor);
+    Tensor index = empty({int64_t(order.size())}, at::kLong);
     std::transform(order.begin(), order.end(), data<int64_t>(index), [&](int64_t i) {
       return i < 0 ? tensor.size(0) : i;
     });
@@ -100,7 +98,7 @@ class Reader {
 };
 
 double option(const Options& options, const std::string& name) {
-  TORCH_CHECK_VALUE(options.contains(name), "decoder: option ", name, " is missing");
+  TORCH_CHECK_VALUE(options.count(name), "decoder: option ", name, " is missing");
   return options.at(name);
 }
 
@@ -147,7 +145,7 @@ Layer read_layer(Reader& reader, const std::string& name, int64_t inputs, const 
                 (layer.blocks == 4 || !layer.highway || layer.size == inputs));
   const auto order = grouped(layer.size, layer.blocks);
   layer.out_proj = reader.matrix(name + ".out_proj", features, &order);
-  layer.gates = at::zeros({4, int64_t(order.size()) / layer.blocks}, at::kFloat);
+  layer.gates = zeros({4, int64_t(order.size()) / layer.blocks}, at::kFloat);
   layer.gates.slice(0, 2, 4).slice(1, 0, layer.size).copy_(bias);
   if (reader.has(name + ".recurrence.weight_c")) {
     layer.gates.slice(0, 0, 2)
@@ -273,10 +271,11 @@ namespace {
 
 // Logits (N, T, vocabulary) of the tokens after each of `tokens` (N, T); source (tokens, D), the
 // sentences' in a row, of `lengths` (N).
+}  // namespace
+
 Tensor decoder_logits(
-    const c10::intrusive_ptr<Decoder>& decoder, const Tensor& source, const Tensor& lengths,
-    const Tensor& tokens) {
-  const int64_t N = tokens.size(0), T = tokens.size(1), V = decoder->vocabulary();
+    const Decoder& decoder, const Tensor& source, const Tensor& lengths, const Tensor& tokens) {
+  const int64_t N = tokens.size(0), T = tokens.size(1), V = decoder.vocabulary();
   const Tensor x = source.contiguous(), ids = tokens.contiguous();
   DecodingState state;
   std::vector<KeysValues> caches;
@@ -286,12 +285,12 @@ Tensor decoder_logits(
   const float* next = data<float>(x);
   for (int64_t n = 0; n < N; ++n) {
     const int64_t length = data<int64_t>(lengths)[n];
-    caches.push_back(decoder->cache(length));
+    caches.push_back(decoder.cache(length));
     sources.push_back({&caches.back(), next});
-    next += length * decoder->source_size();
+    next += length * decoder.source_size();
   }
-  decoder->begin(sources, state);
-  const Tensor logits = at::empty({N, T, V}, at::kFloat);
+  decoder.begin(sources, state);
+  const Tensor logits = empty({N, T, V}, at::kFloat);
   std::vector<Row> rows(N);
   for (int64_t t = 0; t < T; ++t) {
     for (int64_t n = 0; n < N; ++n) {
@@ -301,11 +300,11 @@ Tensor decoder_logits(
       rows[n] = {
           &caches[n], t == 0 ? -1 : n, data<int64_t>(ids)[n * T + t], caches[n].take(), &before[n]};
     }
-    const float* scores = decoder->step(rows, state);
+    const float* scores = decoder.step(rows, state);
     for (int64_t n = 0; n < N; ++n) {
       std::copy_n(scores + n * V, V, data<float>(logits) + (n * T + t) * V);
       before[n].push_back(rows[n].slot);
-      if (decoder->window() >= 0 && int64_t(before[n].size()) > decoder->window()) {
+      if (decoder.window() >= 0 && int64_t(before[n].size()) > decoder.window()) {
         before[n].erase(before[n].begin());
       }
     }
@@ -313,18 +312,4 @@ Tensor decoder_logits(
   return logits;
 }
 
-}  // namespace
 }  // namespace sru
-
-TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
-  m.class_<sru::Decoder>("Decoder")
-      .def(torch::init<const sru::Weights&, const sru::Options&, const std::string&>())
-      .def("source_size", &sru::Decoder::source_size);
-  m.def(R"(decoder_logits(
-      __torch__.torch.classes.fairseq_sru.Decoder decoder, Tensor source, Tensor lengths,
-      Tensor tokens) -> Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
-  m.impl("decoder_logits", &sru::decoder_logits);
-}

@@ -1,18 +1,18 @@
 // A decoder of SRU++ or SRU layers for inference: one token of many hypotheses at a time.
 #pragma once
 
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
-
-#include <torch/custom_class.h>
 
 #include "keys_values.h"
 #include "packed.h"
 
 namespace sru {
 
-using Weights = c10::Dict<std::string, Tensor>;
-using Options = c10::Dict<std::string, double>;
+using Weights = std::map<std::string, Tensor>;
+using Options = std::map<std::string, double>;
 
 // A hypothesis and the token it reads.
 struct Row {
@@ -38,7 +38,7 @@ struct LayerNorm {
   void run(const float* x, int64_t rows, float* y) const;  // y may be x
 };
 
-using Matrix = c10::intrusive_ptr<PackedMatrix>;
+using Matrix = std::shared_ptr<PackedMatrix>;
 
 // A buffer of at least this size; it never shrinks.
 inline float* room(std::vector<float>& buffer, int64_t size) {
@@ -101,7 +101,7 @@ struct DecodingState {
   Workspace workspace;
 };
 
-class Decoder : public torch::CustomClassHolder {
+class Decoder {
  public:
   // weights: the decoder's state dict; int8 matrices come with their scale, as name.scale beside
   // name.weight, an output that is tied to the embedding is left out. options: heads, highway,

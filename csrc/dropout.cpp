@@ -3,11 +3,9 @@
 #include <algorithm>
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <torch/library.h>
 
 #include "cpu.h"
-#include "tensor.h"
+#include "operators.h"
 
 namespace sru {
 namespace {
@@ -66,10 +64,12 @@ void run(const Dropout<T>& args) {
   });
 }
 
+}  // namespace
+
 Tensor dropout(const Tensor& in, double p, int64_t seed) {
   TORCH_CHECK_VALUE(0 <= p && p < 1, "dropout: p must be at least 0 and below 1, got ", p);
   const Tensor dense = in.contiguous();
-  const Tensor out = at::empty(dense.sizes(), dense.options());
+  const Tensor out = empty(dense.sizes(), dense.options());
   dispatch("dropout", dense, [&](auto type) {
     using T = decltype(type);
     run(Dropout<T>{data<T>(dense), data<T>(out), out.numel(), p, uint64_t(seed)});
@@ -77,13 +77,4 @@ Tensor dropout(const Tensor& in, double p, int64_t seed) {
   return out;
 }
 
-}  // namespace
 }  // namespace sru
-
-TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
-  m.def("dropout(Tensor input, float p, int seed) -> Tensor");
-}
-
-TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
-  m.impl("dropout", &sru::dropout);
-}

@@ -3,11 +3,9 @@
 #include <algorithm>
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <torch/library.h>
 
 #include "lanes.h"
-#include "tensor.h"
+#include "operators.h"
 
 namespace sru {
 namespace {
@@ -63,19 +61,19 @@ SRU_INLINE void block(const FewRows<T>& a, int64_t row, int64_t first) {
   }
 }
 
-template <int N, typename T>
+template <typename T>
 SRU_INLINE void all_rows(const FewRows<T>& a, int64_t first) {
   int64_t row = 0;
   for (; row + kRows <= a.rows; row += kRows) {
-    block<kRows, N>(a, row, first);
+    block<kRows, kOutputs>(a, row, first);
   }
   switch (a.rows - row) {
     case 3:
-      return block<3, N>(a, row, first);
+      return block<3, kOutputs>(a, row, first);
     case 2:
-      return block<2, N>(a, row, first);
+      return block<2, kOutputs>(a, row, first);
     case 1:
-      return block<1, N>(a, row, first);
+      return block<1, kOutputs>(a, row, first);
   }
 }
 
@@ -88,10 +86,12 @@ struct Outputs {
   SRU_INLINE void operator()() const {
     int64_t first = begin;
     for (; first + kOutputs <= end; first += kOutputs) {
-      all_rows<kOutputs>(args, first);
+      all_rows(args, first);
     }
     for (; first < end; ++first) {
-      all_rows<1>(args, first);
+      for (int64_t row = 0; row < args.rows; ++row) {
+        block<1, 1>(args, row, first);
+      }
     }
   }
 };
@@ -104,6 +104,8 @@ void run(const FewRows<T>& args) {
   });
 }
 
+}  // namespace
+
 Tensor few_rows(const Tensor& x, const Tensor& weight, const OptionalTensor& bias) {
   TORCH_CHECK_VALUE(
       x.dim() == 2 && weight.dim() == 2 && x.size(1) == weight.size(1) &&
@@ -115,7 +117,7 @@ Tensor few_rows(const Tensor& x, const Tensor& weight, const OptionalTensor& bia
       "few_rows: x is ", x.scalar_type(), ", weight ", weight.scalar_type(), "; they must agree");
   const Tensor rows = x.contiguous(), w = weight.contiguous();
   const Tensor b = bias ? bias->contiguous() : Tensor();
-  const Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+  const Tensor y = empty({x.size(0), weight.size(0)}, x.options());
   dispatch("few_rows", x, [&](auto type) {
     using T = decltype(type);
     run(FewRows<T>{
@@ -125,13 +127,4 @@ Tensor few_rows(const Tensor& x, const Tensor& weight, const OptionalTensor& bia
   return y;
 }
 
-}  // namespace
 }  // namespace sru
-
-TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
-  m.def("few_rows(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
-}
-
-TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
-  m.impl("few_rows", &sru::few_rows);
-}

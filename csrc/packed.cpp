@@ -1,13 +1,12 @@
-// Packing, the product by all threads, and the class and operators for Python.
+// Packing, the product by all threads, and their operators.
 #include "packed.h"
 
 #include <algorithm>
 #include <array>
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <torch/library.h>
+
+#include "operators.h"
 
 namespace sru {
 namespace {
@@ -43,22 +42,11 @@ Kernel choose_kernel(Precision precision, const std::string& isa) {
   TORCH_CHECK_VALUE(false, "packed: this CPU has no kernel ", isa, "; see packed_isas");
 }
 
-// The names of the kernels that this CPU runs, the best first.
-std::vector<std::string> isas(at::ScalarType dtype) {
-  std::vector<std::string> names;
-  for (const Kernel& kernel : kernels()) {
-    if (kernel.precision == precision_of(dtype) && kernel.supported()) {
-      names.emplace_back(kernel.isa);
-    }
-  }
-  return names;
-}
-
 // The bytes of `weight` (out, in), in blocks.
 Tensor in_blocks(const Tensor& weight, int64_t words) {
   const int64_t out = weight.size(0), row_bytes = weight.size(1) * weight.element_size();
   const bool shifted = weight.scalar_type() == at::kChar;
-  const Tensor packed = at::zeros({divide(out, kBlock), words, kBlock}, at::kInt);
+  const Tensor packed = zeros({divide(out, kBlock), words, kBlock}, at::kInt);
   const auto* from = static_cast<const uint8_t*>(weight.data_ptr());
   auto* to = static_cast<uint8_t*>(packed.data_ptr());
   for (int64_t output = 0; output < out; ++output) {
@@ -68,24 +56,6 @@ Tensor in_blocks(const Tensor& weight, int64_t words) {
     }
   }
   return packed;
-}
-
-Tensor packed_product(
-    const c10::intrusive_ptr<PackedMatrix>& matrix, const Tensor& x, const OptionalTensor& bias) {
-  TORCH_CHECK_VALUE(
-      x.dim() == 2 && x.size(1) == matrix->in() &&
-          (!bias || bias->sizes() == at::IntArrayRef{matrix->out()}),
-      "packed_product: x and bias have shapes ", x.sizes(), " and ",
-      bias ? bias->sizes() : at::IntArrayRef{}, ", expected (rows, ", matrix->in(), ") and (",
-      matrix->out(), ")");
-  TORCH_CHECK_TYPE(
-      x.scalar_type() == at::kFloat && (!bias || bias->scalar_type() == at::kFloat),
-      "packed_product: x and bias must be float32");
-  const Tensor dense = x.contiguous(), y = at::empty({x.size(0), matrix->out()}, x.options());
-  PackedRows rows;
-  matrix->pack_rows(data<float>(dense), x.size(0), rows);
-  matrix->product(rows, x.size(0), data<float>(y));
-  return bias ? y.add_(*bias) : y;
 }
 
 }  // namespace
@@ -112,7 +82,7 @@ PackedMatrix::PackedMatrix(
     TORCH_CHECK_VALUE(
         weight.numel() == 0 || weight.min().item<int64_t>() >= -127,
         "packed: int8 weights must be at least -127");
-    scale_ = at::zeros({weight_.size(0) * kBlock}, at::kFloat);
+    scale_ = zeros({weight_.size(0) * kBlock}, at::kFloat);
     scale_.slice(0, 0, out_).copy_(*scale);
   }
 }
@@ -173,17 +143,32 @@ void PackedMatrix::product(const PackedRows& x, int64_t rows, float* y) const {
   });
 }
 
+// The names of the kernels that this CPU runs, the best first.
+std::vector<std::string> packed_isas(at::ScalarType dtype) {
+  std::vector<std::string> names;
+  for (const Kernel& kernel : kernels()) {
+    if (kernel.precision == precision_of(dtype) && kernel.supported()) {
+      names.emplace_back(kernel.isa);
+    }
+  }
+  return names;
+}
+
+Tensor packed_product(const PackedMatrix& matrix, const Tensor& x, const OptionalTensor& bias) {
+  TORCH_CHECK_VALUE(
+      x.dim() == 2 && x.size(1) == matrix.in() &&
+          (!bias || bias->sizes() == at::IntArrayRef{matrix.out()}),
+      "packed_product: x and bias have shapes ", x.sizes(), " and ",
+      bias ? bias->sizes() : at::IntArrayRef{}, ", expected (rows, ", matrix.in(), ") and (",
+      matrix.out(), ")");
+  TORCH_CHECK_TYPE(
+      x.scalar_type() == at::kFloat && (!bias || bias->scalar_type() == at::kFloat),
+      "packed_product: x and bias must be float32");
+  const Tensor dense = x.contiguous(), y = empty({x.size(0), matrix.out()}, x.options());
+  PackedRows rows;
+  matrix.pack_rows(data<float>(dense), x.size(0), rows);
+  matrix.product(rows, x.size(0), data<float>(y));
+  return bias ? y.add_(*bias) : y;
+}
+
 }  // namespace sru
-
-TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
-  m.class_<sru::PackedMatrix>("PackedMatrix")
-      .def(torch::init<const at::Tensor&, const std::optional<at::Tensor>&, const std::string&>())
-      .def("isa", &sru::PackedMatrix::isa);
-  m.def("packed_isas(ScalarType dtype) -> str[]", &sru::isas);
-  m.def(R"(packed_product(
-      __torch__.torch.classes.fairseq_sru.PackedMatrix matrix, Tensor x, Tensor? bias) -> Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
-  m.impl("packed_product", &sru::packed_product);
-}

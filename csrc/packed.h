@@ -8,8 +8,6 @@
 #include <string>
 #include <vector>
 
-#include <torch/custom_class.h>
-
 #include "tensor.h"
 
 namespace sru {
@@ -53,7 +51,7 @@ struct PackedRows {
   std::vector<int32_t> start;
 };
 
-class PackedMatrix : public torch::CustomClassHolder {
+class PackedMatrix {
  public:
   // weight: (out, in), float32, bfloat16, or int8 from -127 to 127 with scale (out), what an
   // output's integers are multiplied with. isa: the name of a kernel, or "" for the best.

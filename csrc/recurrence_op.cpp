@@ -1,8 +1,5 @@
-// The recurrence's operators: schema, argument checks and the CPU binding.
+// The recurrence's operators: argument checks, outputs, and the CPU binding.
 #include "recurrence_op.h"
-
-#include <ATen/ops/empty.h>
-#include <torch/library.h>
 
 namespace sru {
 namespace {
@@ -82,59 +79,37 @@ Outputs empty_outputs(const Operands& in, bool save_c) {
   const int64_t L = in.u.size(0), B = in.u.size(1), D = in.u.size(3);
   const at::TensorOptions state = state_options(in.u);
   return {
-      at::empty({L, B, D}, in.u.options()), at::empty({B, D}, state),
-      save_c ? at::empty({kept_states(in), B, D}, state) : at::empty({0}, state)};
+      empty({L, B, D}, in.u.options()), empty({B, D}, state),
+      save_c ? empty({kept_states(in), B, D}, state) : empty({0}, state)};
 }
 
 Grads empty_grads(const Operands& in) {
   const int64_t B = in.u.size(1), D = in.u.size(3);
   const at::TensorOptions options = in.u.options(), state = state_options(in.u);
   return {
-      at::empty(in.u.sizes(), options),
-      in.x ? at::empty(in.x->sizes(), options) : at::empty({0}, options),
-      at::empty({B, 4, D}, state), at::empty({B, D}, state),
-      in.mask_c ? at::empty({B, D}, state) : at::empty({0}, state)};
+      empty(in.u.sizes(), options), in.x ? empty(in.x->sizes(), options) : empty({0}, options),
+      empty({B, 4, D}, state), empty({B, D}, state),
+      in.mask_c ? empty({B, D}, state) : empty({0}, state)};
 }
 
 std::tuple<Tensor, Tensor> sum_gates(const Operands& in, const Tensor& gates) {
   const Tensor sum = gates.sum(0);
   return {
-      in.weight_c ? sum.slice(0, 0, 2).contiguous() : at::empty({0}, sum.options()),
+      in.weight_c ? sum.slice(0, 0, 2).contiguous() : empty({0}, sum.options()),
       sum.slice(0, 2, 4).contiguous()};
 }
 
-namespace {
+void Cpu::forward(const Operands& in, const Outputs& out) {
+  dispatch(
+      "recurrence", in.u, [&](auto type) { forward_cpu(forward_args<decltype(type)>(in, out)); });
+}
 
-struct Cpu {
-  static void forward(const Operands& in, const Outputs& out) {
-    dispatch(
-        "recurrence", in.u, [&](auto type) { forward_cpu(forward_args<decltype(type)>(in, out)); });
-  }
+void Cpu::backward(
+    const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last,
+    const Grads& grads) {
+  dispatch("recurrence", in.u, [&](auto type) {
+    backward_cpu(backward_args<decltype(type)>(in, c, grad_h, grad_c_last, grads));
+  });
+}
 
-  static void backward(
-      const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last,
-      const Grads& grads) {
-    dispatch("recurrence", in.u, [&](auto type) {
-      backward_cpu(backward_args<decltype(type)>(in, c, grad_h, grad_c_last, grads));
-    });
-  }
-};
-
-}  // namespace
 }  // namespace sru
-
-TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
-  m.def(R"(recurrence(
-      Tensor u, Tensor? x, Tensor? weight_c, Tensor bias, Tensor? c0, Tensor? pad, Tensor? mask_c,
-      float scale, bool bidirectional, bool save_c) -> (Tensor h, Tensor c_last, Tensor c))");
-  m.def(R"(recurrence_backward(
-      Tensor grad_h, Tensor grad_c_last, Tensor u, Tensor? x, Tensor? weight_c, Tensor bias,
-      Tensor? c0, Tensor? pad, Tensor? mask_c, Tensor c, float scale, bool bidirectional) -> (
-      Tensor grad_u, Tensor grad_x, Tensor grad_weight_c, Tensor grad_bias, Tensor grad_c0,
-      Tensor grad_mask_c))");
-}
-
-TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
-  m.impl("recurrence", &sru::recurrence<sru::Cpu>);
-  m.impl("recurrence_backward", &sru::recurrence_backward<sru::Cpu>);
-}

@@ -100,4 +100,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> recurrence_backward(
   return {grads.u, grads.x, grad_weight_c, grad_bias, grads.c0, grads.mask_c};
 }
 
+struct Cpu {
+  static void forward(const Operands& in, const Outputs& out);
+  static void backward(
+      const Operands& in, const Tensor& c, const Tensor& grad_h, const Tensor& grad_c_last,
+      const Grads& grads);
+};
+
 }  // namespace sru

@@ -3,9 +3,8 @@
 #include <numeric>
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <torch/library.h>
 
+#include "operators.h"
 #include "search.h"
 
 namespace sru {
@@ -128,18 +127,19 @@ std::vector<std::vector<Hypothesis>> search(
 
 template <typename T>
 Tensor tensor_of(const std::vector<T>& numbers, at::ScalarType dtype) {
-  const Tensor result = at::empty({int64_t(numbers.size())}, dtype);
+  const Tensor result = empty({int64_t(numbers.size())}, dtype);
   std::copy(numbers.begin(), numbers.end(), data<T>(result));
   return result;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> search_op(
-    const c10::intrusive_ptr<Decoder>& decoder, const Tensor& source, const Tensor& ids,
-    const Tensor& lengths, const Tensor& max_lengths, const Tensor& prefix,
-    const Tensor& prefix_lengths, int64_t beam, int64_t min_length, int64_t no_repeat_ngram,
-    double length_penalty, double unk_penalty, double temperature, bool normalise, bool align,
-    int64_t pad, int64_t unk, int64_t eos, int64_t bos, int64_t rows, bool sample, int64_t top_k,
-    double top_p, int64_t seed) {
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> search_sentences(
+    const Decoder& decoder, const Tensor& source, const Tensor& ids, const Tensor& lengths,
+    const Tensor& max_lengths, const Tensor& prefix, const Tensor& prefix_lengths, int64_t beam,
+    int64_t min_length, int64_t no_repeat_ngram, double length_penalty, double unk_penalty,
+    double temperature, bool normalise, bool align, int64_t pad, int64_t unk, int64_t eos,
+    int64_t bos, int64_t rows, bool sample, int64_t top_k, double top_p, int64_t seed) {
   const SearchOptions options{
       beam,
       min_length,
@@ -160,10 +160,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> search_op(
       seed};
   const Sentences in{source.contiguous(),      ids.contiguous(),    lengths.contiguous(),
                      max_lengths.contiguous(), prefix.contiguous(), prefix_lengths.contiguous()};
-  check(*decoder, in, options);
+  check(decoder, in, options);
   std::vector<int64_t> counts, token_counts, tokens;
   std::vector<float> token_scores, scores, alignments;
-  for (const auto& hypotheses : search(*decoder, in, options)) {
+  for (const auto& hypotheses : search(decoder, in, options)) {
     counts.push_back(hypotheses.size());
     for (const Hypothesis& hypothesis : hypotheses) {
       token_counts.push_back(hypothesis.tokens.size());
@@ -178,20 +178,4 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> search_op(
           tensor_of(scores, at::kFloat), tensor_of(alignments, at::kFloat)};
 }
 
-}  // namespace
 }  // namespace sru
-
-TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
-  m.def(R"(search(
-      __torch__.torch.classes.fairseq_sru.Decoder decoder, Tensor source, Tensor ids,
-      Tensor lengths, Tensor max_lengths, Tensor prefix, Tensor prefix_lengths, *, int beam, int min_length,
-      int no_repeat_ngram, float length_penalty, float unk_penalty, float temperature,
-      bool normalise, bool align, int pad, int unk, int eos, int bos, int rows, bool sample,
-      int top_k, float top_p, int seed) -> (
-      Tensor counts, Tensor token_counts, Tensor tokens, Tensor token_scores, Tensor scores,
-      Tensor alignments))");
-}
-
-TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
-  m.impl("search", &sru::search_op);
-}

@@ -3,11 +3,9 @@
 #include <algorithm>
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <torch/library.h>
 
 #include "attend.h"
-#include "tensor.h"
+#include "operators.h"
 
 namespace sru {
 namespace {
@@ -61,6 +59,8 @@ void run(const StepAttention<T>& args) {
   });
 }
 
+}  // namespace
+
 Tensor step_attention(
     const Tensor& q, const Tensor& keys_values, const Tensor& mask, double alpha, int64_t heads) {
   TORCH_CHECK_VALUE(
@@ -82,7 +82,7 @@ Tensor step_attention(
   TORCH_CHECK_VALUE(
       q.is_contiguous() && keys_values.stride(2) == 1 && mask.stride(1) == 1,
       "step_attention: q must be contiguous, keys_values and mask dense in their last dimension");
-  const Tensor y = at::empty(q.sizes(), q.options());
+  const Tensor y = empty(q.sizes(), q.options());
   if (y.numel() > 0) {
     dispatch("step_attention", q, [&](auto type) {
       using T = decltype(type);
@@ -94,14 +94,4 @@ Tensor step_attention(
   return y;
 }
 
-}  // namespace
 }  // namespace sru
-
-TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
-  m.def(R"(step_attention(
-      Tensor q, Tensor keys_values, Tensor mask, float alpha, int heads) -> Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(fairseq_sru, CPU, m) {
-  m.impl("step_attention", &sru::step_attention);
-}

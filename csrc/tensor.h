@@ -12,6 +12,10 @@ namespace sru {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
+// As in PyTorch, whose headers of functions take longer to compile than most files here.
+Tensor empty(at::IntArrayRef sizes, const at::TensorOptions& options);
+Tensor zeros(at::IntArrayRef sizes, const at::TensorOptions& options);
+
 // A const T leaves a tensor that is copied when it is written to without its copy.
 template <typename T>
 T* data(const Tensor& tensor) {

@@ -1,15 +1,14 @@
 // Derivatives that an operator has not got are an error: PyTorch itself would take its result for a
 // constant, and hand on zeros.
+#pragma once
+
 #include <algorithm>
 
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/GradMode.h>
-#include <torch/library.h>
 
 namespace sru {
-namespace {
 
 template <typename F>
 bool any_argument(const c10::OperatorHandle& op, const torch::jit::Stack* stack, const F& is) {
@@ -19,7 +18,7 @@ bool any_argument(const c10::OperatorHandle& op, const torch::jit::Stack* stack,
   });
 }
 
-void refuse_tangents(const c10::OperatorHandle& op, const torch::jit::Stack* stack) {
+inline void refuse_tangents(const c10::OperatorHandle& op, const torch::jit::Stack* stack) {
   const auto has_tangent = [](const at::Tensor& t) { return t._fw_grad(/*level=*/0).defined(); };
   TORCH_CHECK_NOT_IMPLEMENTED(
       !any_argument(op, stack, has_tangent), op.schema().name(),
@@ -28,7 +27,7 @@ void refuse_tangents(const c10::OperatorHandle& op, const torch::jit::Stack* sta
 }
 
 // Of operators that are differentiated in backward mode, by Python's register_autograd.
-void backward_mode(
+inline void backward_mode(
     const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   refuse_tangents(op, stack);
   const at::AutoDispatchBelowADInplaceOrView below;
@@ -36,7 +35,7 @@ void backward_mode(
 }
 
 // Of operators for inference.
-void no_derivative(
+inline void no_derivative(
     const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   refuse_tangents(op, stack);
   const auto requires_grad = [](const at::Tensor& t) { return t.requires_grad(); };
@@ -47,19 +46,4 @@ void no_derivative(
   op.redispatchBoxed(keys & c10::after_ADInplaceOrView_keyset, stack);
 }
 
-}  // namespace
 }  // namespace sru
-
-TORCH_LIBRARY_IMPL(fairseq_sru, ADInplaceOrView, m) {
-  for (const char* name : {"dropout", "recurrence", "recurrence_backward"}) {
-    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&sru::backward_mode>());
-  }
-}
-
-TORCH_LIBRARY_IMPL(fairseq_sru, Autograd, m) {
-  for (const char* name :
-       {"cross_entropy", "cross_entropy_backward", "decoder_logits", "divergence",
-        "divergence_backward", "few_rows", "packed_product", "search", "step_attention"}) {
-    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&sru::no_derivative>());
-  }
-}
