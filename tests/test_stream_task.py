@@ -340,6 +340,7 @@ def test_texts_are_continued_from_a_prompt(lm_data, trained, task):
     (("--gen-subset", "lost"), "lost.bin and .idx do not exist"),
     (("--batch-size", "10000"), "cannot fill 10000 streams"),
     (("--model-overrides", "{'max_target_positions': 5}"), "longer than --max-target-positions 5"),
+    (("--model-overrides", "{'droput': 0.1}"), "no option 'droput' to override"),
 ])
 def test_mistakes_are_named(lm_data, trained, args, message):
     with pytest.raises(UsageError, match=message):

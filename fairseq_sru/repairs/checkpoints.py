@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from argparse import Namespace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary
 from fairseq.file_io import PathManager
-from fairseq.models import BaseFairseqModel
-from fairseq.tasks import FairseqTask
+from fairseq.models import MODEL_DATACLASS_REGISTRY, BaseFairseqModel
+from fairseq.registry import REGISTRIES
+from fairseq.tasks import TASK_DATACLASS_REGISTRY, FairseqTask
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.multilingual_translation import MultilingualTranslationTask
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
@@ -139,10 +142,12 @@ def check_checkpoints() -> None:
     """Say what is wrong with a checkpoint that is missing, damaged or of another model."""
 
     @replace(checkpoint_utils, "load_checkpoint_to_cpu")
-    def load_checkpoint_to_cpu(original, path, *args, **kwargs):
-        _require_options(read_checkpoint(PathManager.get_local_path(path)), path)
+    def load_checkpoint_to_cpu(original, path, arg_overrides=None, *args, **kwargs):
+        state = read_checkpoint(PathManager.get_local_path(path))
+        _require_options(state, path)
+        _require_known_overrides(arg_overrides or {}, state, path)
         try:
-            return original(path, *args, **kwargs)
+            return original(path, arg_overrides, *args, **kwargs)
         except (OSError, UsageError):
             raise
         except RuntimeError as error:  # of a check sum
@@ -175,6 +180,29 @@ def _require_options(state: dict[str, Any], path: str) -> None:
             isinstance(cfg, Mapping) and {"model", "task"} <= cfg.keys()):
         raise UsageError(f"{path} lacks the options of its model and task (cfg, args): it is not a "
                          "checkpoint that fairseq wrote")
+
+
+def _require_known_overrides(overrides: Iterable[str], state: dict[str, Any], path: str) -> None:
+    """Raises UsageError for an option that neither the checkpoint has nor any part of fairseq:
+    fairseq passes over it."""
+    unknown = set(overrides) - _names(state.get("cfg")) - _names(state.get("args"))
+    if unknown:
+        parts = [*MODEL_DATACLASS_REGISTRY.values(), *TASK_DATACLASS_REGISTRY.values()]
+        for registry in REGISTRIES.values():
+            parts += registry["dataclass_registry"].values()
+        unknown -= {field.name for part in parts if part is not None for field in fields(part)}
+    if unknown:
+        raise UsageError(f"there is no option {min(map(str, unknown))!r} to override in {path}: "
+                         "names are as in its training's log, with underscores")
+
+
+def _names(options: Any) -> set[str]:
+    """All names of options, of nested parts too."""
+    if isinstance(options, Namespace):
+        options = vars(options)
+    if not isinstance(options, Mapping):
+        return set()
+    return set(options).union(*(_names(value) for value in dict(options).values()))
 
 
 def write_whole_files() -> None:
