@@ -97,6 +97,15 @@ def test_folds_are_disjoint_whole_and_the_same_everywhere(folder):
     assert sentences.fold_of(sentences.Sentence("0", "good w1")) == 1  # whatever the class
 
 
+@pytest.mark.parametrize("name, fold, message", [
+    ("whole", 10, "the folds are 0 to 9, got 10"), ("whole", -1, "the folds are 0 to 9, got -1"),
+    ("mood", 7, "mood has a test file and no folds: leave FOLD=7 out"),
+])
+def test_a_fold_that_is_none_is_refused(folder, name, fold, message):
+    with pytest.raises(UsageError, match=message):
+        sentences.load(folder, name, fold)
+
+
 def test_without_a_dev_file_a_tenth_of_training_is_for_validation(tmp_path):
     write(tmp_path / "a.train", 300, 1)
     write(tmp_path / "a.test.all", 40, 2)

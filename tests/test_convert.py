@@ -12,6 +12,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import run_python
 
 from fairseq_sru.convert import ConversionError, build_stack, export_stack, load_stack
 from fairseq_sru.convert.recorded.check import check_case, check_folder
@@ -113,6 +114,15 @@ def test_an_empty_folder_fails(tmp_path):
     run = subprocess.run([sys.executable, "-m", "fairseq_sru.convert", "--check", str(tmp_path)],
                          capture_output=True, text=True)
     assert run.returncode != 0 and "no *.pt files" in run.stderr
+
+
+@pytest.mark.command
+@pytest.mark.parametrize("arguments", [
+    (), ("model.pt",), ("--check", "folder", "model.pt"), ("--check", "folder", "model.pt", "out"),
+])
+def test_a_conversion_or_a_check(arguments):
+    run = run_python("-m", "fairseq_sru.convert", *arguments)
+    assert run.returncode == 2 and "give --check DIR, or a source and a target" in run.stderr
 
 
 def run_theirs(state, ctor, x, c0, pad, memory, memory_pad, draw):

@@ -47,14 +47,20 @@ def test_hydra_knows_the_presets(data, tmp_path):
     assert sizes == [32, 6, 2], "of the preset, of the command and of the preset"
 
 
-def test_hydra_fails_in_one_line(data, tmp_path):
+@pytest.mark.parametrize("model, message", [
+    (("+model._name=srupp_tiny", "+model.dropout=1.5"),
+     "--dropout must be at least 0 and below 1, got 1.5"),
+    (("model=srupp_lm_tiny",), "--task translation trains an encoder with a decoder, --arch "
+                               "srupp_lm is none"),
+])
+def test_hydra_fails_in_one_line(data, tmp_path, model, message):
     result = run_python(
         "-m", "fairseq_cli.hydra_train", f"common.user_dir={USER_DIR}", "common.cpu=true",
-        "task=translation", f"task.data={data}", "+model._name=srupp_tiny", "+model.dropout=1.5",
+        "task=translation", f"task.data={data}", *model,
         "+optimizer._name=radam", "optimization.lr=[0.02]", "criterion=cross_entropy",
         "lr_scheduler=fixed", "dataset.max_tokens=256", f"checkpoint.save_dir={tmp_path}",
         f"hydra.run.dir={tmp_path}")
-    assert "--dropout must be at least 0 and below 1, got 1.5" in fails_in_one_line(result)
+    assert message in fails_in_one_line(result)
 
 
 @pytest.fixture(scope="module")

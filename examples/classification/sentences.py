@@ -55,9 +55,12 @@ def load(folder: Path, name: str, fold: int = 0) -> Parts:
     """The parts of a set; ``fold``, from 0, is of one that has no test file of its own.
 
     Raises:
-        UsageError: files are missing or malformed, or training has not all classes, or only one.
+        UsageError: files are missing or malformed, there is no such fold, or training has not all
+            classes, or only one.
     """
     if has_split(folder, name):
+        if fold:
+            raise UsageError(f"{name} has a test file and no folds: leave FOLD={fold} out")
         parts = {part: _read(folder, name, part) for part in ("train", "test")}
         if _find(folder, name, "dev"):
             parts["valid"] = _read(folder, name, "dev")

@@ -4,6 +4,11 @@
 # AVERAGE: how many checkpoints (default 5)
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
+average() {
+  PYTHONPATH=$ROOT "$PYTHON" -m fairseq_sru.average_checkpoints \
+    --inputs "$2" --num-update-checkpoints "$3" --output "$1"
+}
+
 RUN=$OUT/${MODEL:-srupp}
 
 once "$RUN/model.pt" average "$RUN/checkpoints" "${AVERAGE:-5}"

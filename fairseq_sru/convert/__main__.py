@@ -34,10 +34,10 @@ def main() -> int:
     parser.add_argument("--num-heads", metavar="N", type=int, default=1,
                         help="attention heads of the imported model")
     args = parser.parse_args()
+    if (args.check is None) == (args.target is None) or args.check and args.source:
+        parser.error("give --check DIR, or a source and a target")
     if args.check is not None:
         return _check(args.check)
-    if args.target is None:
-        parser.error("give --check DIR, or a source and a target")
     from fairseq_sru.convert.checkpoint import export_model, import_model  # these need fairseq
 
     words = args.vocabulary and read_lines(args.vocabulary)

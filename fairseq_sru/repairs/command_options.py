@@ -22,7 +22,7 @@ from fairseq_sru.options import UNREADABLE, check_options
 from fairseq_sru.ranges import OFF_OR_SIZE, RANGES, SHARE, Range
 from fairseq_sru.repairs.compat import training_modules
 from fairseq_sru.repairs.patching import replace
-from fairseq_sru.repairs.training import require_possible_training
+from fairseq_sru.repairs.training import require_fitting_parts, require_possible_training
 
 _SEED = Range("a whole number from 0 to 4294967295", lambda x: 0 <= x < 2**32, Integral)  # numpy's
 #: where fairseq means something else by a name than everybody else
@@ -80,6 +80,9 @@ def check_configurations() -> None:
             original(cfg)
             values = _values(cfg)
             _check(argparse.Namespace(**values), values)
+            parts = {option: getattr(part, "_name", None)
+                     for option, part in (("arch", cfg.model), ("task", cfg.task))}
+            require_fitting_parts(argparse.Namespace(**{**values, **parts}))
 
 
 def check_lists() -> None:
