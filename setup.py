@@ -95,7 +95,7 @@ def extension():
 
 
 setup(
-    license="MIT",  # [project] takes it as a string from setuptools 77 only, which needs Python 3.9
+    license="MIT",  # [project] takes it as a string from setuptools 77 only
     ext_modules=[extension()],
     cmdclass={"build_ext": BuildExtension},
 )

@@ -22,8 +22,7 @@ inline void refuse_tangents(const c10::OperatorHandle& op, const torch::jit::Sta
   const auto has_tangent = [](const at::Tensor& t) { return t._fw_grad(/*level=*/0).defined(); };
   TORCH_CHECK_NOT_IMPLEMENTED(
       !any_argument(op, stack, has_tangent), op.schema().name(),
-      " has no derivative in forward mode; call the function of that name in fairseq_sru.ops, "
-      "which has one");
+      " has no derivative in forward mode; the functions of fairseq_sru.ops have");
 }
 
 // Of operators that are differentiated in backward mode, by Python's register_autograd.
@@ -34,14 +33,15 @@ inline void backward_mode(
   op.redispatchBoxed(keys & c10::after_ADInplaceOrView_keyset, stack);
 }
 
-// Of operators for inference.
+// Of operators that are not differentiated as such.
 inline void no_derivative(
     const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   refuse_tangents(op, stack);
   const auto requires_grad = [](const at::Tensor& t) { return t.requires_grad(); };
   TORCH_CHECK_NOT_IMPLEMENTED(
       !c10::GradMode::is_enabled() || !any_argument(op, stack, requires_grad), op.schema().name(),
-      " is for inference and has no derivative; call it under torch.no_grad()");
+      " has no derivative as such: call it under torch.no_grad(), or take the function of "
+      "fairseq_sru.ops where there is one");
   const at::AutoDispatchBelowADInplaceOrView below;
   op.redispatchBoxed(keys & c10::after_ADInplaceOrView_keyset, stack);
 }

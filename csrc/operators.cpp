@@ -69,8 +69,7 @@ TORCH_LIBRARY_FRAGMENT(fairseq_sru, m) {
       Tensor q, Tensor keys_values, Tensor mask, float alpha, int heads) -> Tensor)");
 
   m.class_<HeldMatrix>("PackedMatrix")
-      .def(torch::init<const at::Tensor&, const std::optional<at::Tensor>&, const std::string&>())
-      .def("isa", [](const c10::intrusive_ptr<HeldMatrix>& matrix) { return matrix->isa(); });
+      .def(torch::init<const at::Tensor&, const std::optional<at::Tensor>&, const std::string&>());
   m.def("packed_isas(ScalarType dtype) -> str[]", &sru::packed_isas);
   m.def(R"(packed_product(
       __torch__.torch.classes.fairseq_sru.PackedMatrix matrix, Tensor x, Tensor? bias) -> Tensor)");

@@ -1,4 +1,5 @@
-// The operators on the CPU, which operators.cpp registers: arguments as in their schemas.
+// The operators on the CPU that operators.cpp registers, but for the recurrence's
+// (recurrence_op.h): arguments as in their schemas.
 #pragma once
 
 #include <string>

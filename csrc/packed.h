@@ -59,7 +59,6 @@ class PackedMatrix {
 
   int64_t in() const { return in_; }
   int64_t out() const { return out_; }
-  std::string isa() const { return kernel_.isa; }
 
   // x: (rows, in), to stay as it is while `packed` is used.
   void pack_rows(const float* x, int64_t rows, PackedRows& packed) const;

@@ -12,7 +12,8 @@ from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq.modules import FairseqDropout
 
-from fairseq_sru.models.transformer_sru import PRESETS, KernelDropout, SRUInside
+from fairseq_sru.models.embedding import Dropout
+from fairseq_sru.models.transformer_sru import PRESETS, SRUInside
 
 PAD, EOS = 1, 2
 VARIANTS = [
@@ -114,7 +115,7 @@ def test_every_dropout_is_by_the_kernel():
     """In training, and where it is retained; with the probability and the name that it had."""
     model = build(dropout=0.3, activation_dropout=0.2)
     found = [part for part in model.modules() if isinstance(part, FairseqDropout)]
-    assert {type(part) for part in found} == {KernelDropout}
+    assert {type(part) for part in found} == {Dropout}
     assert {part.p for part in found} == {0.0, 0.2, 0.3}
     part = model.encoder.dropout_module
     assert part.module_name == "TransformerSRUEncoder"

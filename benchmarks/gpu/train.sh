@@ -36,7 +36,7 @@ if [[ $DEVICE == cpu ]]; then # few sentences to train on and to translate
 fi
 step train 155 "${ours[@]}" bash $RECIPE/train.sh "${options[@]}"
 step transformer 155 "${ours[@]}" UPDATES=1000000 bash $RECIPE/transformer.sh \
-  --user-dir fairseq_sru --bf16 "${options[@]}"
+  --bf16 "${options[@]}"
 step evaluate 35 "${ours[@]}" bash $RECIPE/evaluate.sh
 step evaluate-transformer 35 "${peer[@]}" bash $RECIPE/evaluate.sh
 measure multi30k 10 "$PY" "$HERE/multi30k.py" "$WORK" "$PEER"

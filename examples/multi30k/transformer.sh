@@ -3,7 +3,8 @@
 # UPDATES: how long (default 1500). Arguments are passed on to fairseq-train.
 source "$(dirname "${BASH_SOURCE[0]}")/../settings.sh"
 
-step transformer "$PYTHON" "$ROOT/examples/clocked_train.py" "$OUT/binary" --arch transformer \
+step transformer "$PYTHON" "$ROOT/examples/clocked_train.py" "$OUT/binary" \
+  --user-dir "$ROOT/fairseq_sru" --arch transformer \
   --source-lang de --target-lang en \
   --encoder-layers 4 --decoder-layers 4 --encoder-attention-heads 4 --decoder-attention-heads 4 \
   --encoder-embed-dim 128 --decoder-embed-dim 128 \

@@ -30,8 +30,8 @@ from fairseq.modules.transformer_layer import (
 )
 from torch import Tensor, nn
 
+from fairseq_sru.models.embedding import Dropout
 from fairseq_sru.modules import SRULayer
-from fairseq_sru.ops import dropout
 from fairseq_sru.options import check_options
 from fairseq_sru.registry import Preset, fill_in, register_architecture, register_model
 
@@ -101,19 +101,12 @@ def _identity(x: Tensor) -> Tensor:
     return x
 
 
-class KernelDropout(FairseqDropout):
-    """fairseq's dropout by :func:`fairseq_sru.ops.dropout`."""
-
-    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
-        return dropout(x, self.p, self.training or self.apply_during_inference)
-
-
 def use_kernel_dropout(model: nn.Module) -> None:
-    """Put :class:`KernelDropout` in the place of each of fairseq's."""
+    """Put :class:`Dropout` in the place of each of fairseq's."""
     for module in list(model.modules()):
         for name, part in module.named_children():
             if type(part) is FairseqDropout:
-                setattr(module, name, KernelDropout(part.p, part.module_name))
+                setattr(module, name, Dropout(part.p, part.module_name))
 
 
 class TransformerSRUEncoderLayer(TransformerEncoderLayerBase):

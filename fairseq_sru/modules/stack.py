@@ -44,9 +44,9 @@ _register_namedtuple(StackOutput, serialized_type_name="fairseq_sru.StackOutput"
 class Stack(nn.Module):
     """Layers on top of each other.
 
-    A layer has ``forward(x, c0, pad, zeroed) -> h, c``; one whose ``attends`` is true takes and
-    returns more, and has ``step``, ``start``, ``head_size`` and ``attention_dropout``: see
-    :class:`fairseq_sru.modules.SRUppLayer`.
+    A layer has ``attends``, ``input_size``, ``recurrence`` and ``forward(x, c0, pad, mask_c,
+    zeroed) -> h, c``; one whose ``attends`` is true takes and returns more, and has ``step``,
+    ``start``, ``head_size`` and ``attention_dropout``: see :class:`fairseq_sru.modules.SRUppLayer`.
 
     Args:
         input_size: size of the input and of the context.
