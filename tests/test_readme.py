@@ -1,9 +1,10 @@
-"""The examples in Python of the README and of docs/ run as they stand."""
+"""The examples in Python of the README and of docs/ run as they stand; commands load the plugin."""
 
 from __future__ import annotations
 
 import re
 
+import pytest
 import torch
 from conftest import ROOT
 
@@ -49,3 +50,20 @@ def test_stacks_of_the_reference_come_and_go():
     assert names["h"].shape == (10, 4, 32) and names["c"].shape == (2, 4, 32)
     again = names["export_stack"](names["stack"])
     assert all(torch.equal(value, again[name]) for name, value in names["state"].items())
+
+
+COMMAND = re.compile(r"(?:fairseq-(?:train|generate|interactive|eval-lm|validate)|"
+                     r"fairseq_cli\.\w+|clocked_train\.py)\b")
+NO_COMMAND = re.compile(r"command -v |echo |#.*fairseq-| \.\.\.")
+SCRIPTS = sorted(ROOT.glob("examples/**/*.sh"))
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
+
+
+@pytest.mark.parametrize("path", SCRIPTS + PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_of_fairseq_loads_the_plugin(path):
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        text = "".join(re.findall(r"^```(?:bash)?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    for line in text.replace("\\\n", "").split("\n"):
+        if COMMAND.search(line) and not NO_COMMAND.search(line):
+            assert "--user-dir" in line
