@@ -80,8 +80,8 @@ def check_configurations() -> None:
             original(cfg)
             values = _values(cfg)
             _check(argparse.Namespace(**values), values)
-            parts = {option: getattr(part, "_name", None)
-                     for option, part in (("arch", cfg.model), ("task", cfg.task))}
+            parts = {option: getattr(cfg.get(part), "_name", None)
+                     for option, part in (("arch", "model"), ("task", "task"))}
             require_fitting_parts(argparse.Namespace(**{**values, **parts}))
 
 
