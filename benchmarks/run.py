@@ -26,7 +26,8 @@ def main() -> None:
         command = [sys.executable, str(HERE / f"{name}.py"), "--rounds", "5"]
         if name == "recurrence" and "REFERENCE" in os.environ:
             command += ["--reference", os.environ["REFERENCE"]]
-        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        quiet = {**os.environ, "KINETO_LOG_LEVEL": "99"}  # PyTorch's profiler, two lines a use
+        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=quiet)
         (OUT / f"{name}.jsonl").write_text(result.stdout)
         print(f"\n## {name}\n")
         print(table([json.loads(line) for line in result.stdout.strip().split("\n")]), flush=True)

@@ -29,6 +29,7 @@ class Keeper final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t size) override {
     void* data = size < kLeast ? c10::alloc_cpu(size) : take((size + kPage - 1) / kPage * kPage);
+    c10::profiledCPUMemoryReporter().New(data, size);
     return {data, data, &release, c10::Device(c10::DeviceType::CPU)};
   }
 
@@ -108,6 +109,7 @@ Keeper& keeper() {
 }
 
 void Keeper::release(void* data) {
+  c10::profiledCPUMemoryReporter().Delete(data);
   if (reinterpret_cast<uintptr_t>(data) % kPage != 0 || !keeper().keep(data)) {
     c10::free_cpu(data);
   }

@@ -48,6 +48,21 @@ for size in 10 * MB, 9 * MB, 5 * MB, 11 * MB:
     assert small != first and larger != first
 
 
+def test_the_profiler_sees_what_tensors_take():
+    """New blocks, kept ones and small ones."""
+    sizes = run("""
+with torch.profiler.profile(profile_memory=True) as profile:
+    x = torch.empty(10 * MB)
+    del x
+    x = torch.empty(9 * MB)
+    y = torch.empty(1000)
+    del y
+print(*(event.nbytes() for event in profile.profiler.kineto_results.events()
+        if event.name() == "[memory]"))
+""")
+    assert list(map(int, sizes)) == [10 << 20, -10 << 20, 9 << 20, 4000, -4000]
+
+
 def test_updates_of_many_sizes_stay_within_bounds():
     kept, most = map(float, run("""
 numbers = random.Random(1)
