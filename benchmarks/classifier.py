@@ -53,7 +53,7 @@ def main() -> None:
                         help="length and number of sentences")
     parser.add_argument("--models", nargs="+", default=[
         "sru_classifier_2", "sru_classifier_4", "sru_classifier_8", "qrnn_classifier",
-        "sru_classifier_bidirectional", "srupp_classifier", *PEERS])
+        "sru_classifier_bidirectional", "sru_classifier_filters", "srupp_classifier", *PEERS])
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     options = parse(parser)
     compare.register()

@@ -65,8 +65,9 @@ RANGES: dict[str, Range] = {
     # sizes
     **dict.fromkeys((
         "input_size", "hidden_size", "output_size", "proj_size", "num_layers", "num_heads",
-        "layers", "encoder_layers", "decoder_layers", "embed_dim", "encoder_embed_dim",
-        "decoder_embed_dim", "encoder_ffn_embed_dim", "decoder_ffn_embed_dim",
+        "layers", "encoder_layers", "decoder_layers", "filter_width",
+        "embed_dim", "encoder_embed_dim", "decoder_embed_dim",
+        "encoder_ffn_embed_dim", "decoder_ffn_embed_dim",
         "encoder_attention_heads", "decoder_attention_heads", "max_source_positions",
         "max_target_positions",
     ), SIZE),

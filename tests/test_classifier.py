@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 from fairseq.data import Dictionary
 
-from fairseq_sru.models.classifier import SRUClassifier, SRUppClassifier
+from fairseq_sru.models.classifier import Filters, SRUClassifier, SRUppClassifier
 from fairseq_sru.models.classifier_config import (
     SRU_PRESETS,
     SRUClassifierConfig,
@@ -62,6 +63,9 @@ VARIANTS = [
     dict(pooling="mean", layer_norm="pre"),
     dict(pooling="max", bidirectional=True, layer_norm="post"),
     dict(no_weight_c=True, project_input=True),
+    dict(filter_width=3, pooling="max", bidirectional=True),
+    dict(filter_width=4),
+    dict(preset="srupp", filter_width=2, pooling="mean"),
     dict(preset="srupp", attention="all", num_heads=2),
     dict(preset="srupp", bidirectional=True, layers=3),
     dict(preset="srupp", pooling="mean"),
@@ -142,6 +146,29 @@ def test_dropouts_default_to_dropout():
     assert (model.embedding_dropout.p, model.output_dropout.p) == (0.0, 0.1)
 
 
+@pytest.mark.parametrize("width", [2, 3, 4, 5])
+def test_filters_equal_a_loop_over_words(width):
+    filters = Filters(6, 8, width).double()
+    x = torch.randn(7, 2, 6, dtype=torch.float64)
+    found = filters(x)
+    assert found.shape == (7, 2, 8)
+    for i in range(7):
+        expected = filters.conv.bias.expand(2, 8)
+        for j in range(width):
+            word = i + j - width // 2
+            if 0 <= word < 7:
+                expected = expected + x[word] @ filters.conv.weight[..., j].t()
+        torch.testing.assert_close(found[i], expected, rtol=0, atol=1e-12)
+
+
+def test_filters_read_no_padding():
+    x = torch.randn(5, 1, 6)
+    x[3:] = math.nan
+    filters = Filters(6, 8, 3)
+    pad = torch.tensor([[False]] * 3 + [[True]] * 2)
+    torch.testing.assert_close(filters(x, pad)[:3], filters(x[:3]))
+
+
 def test_without_a_head_the_features_are_returned():
     assert build(bidirectional=True)(torch.tensor([[5, 6, 7]]), features_only=True)[0].size(1) == 32
 
@@ -161,6 +188,8 @@ def test_the_qrnn_preset_reads_no_cell():
 def test_impossible_options_are_refused():
     with pytest.raises(ValueError, match="layers must be a whole number, at least 1"):
         build(layers=0)
+    with pytest.raises(ValueError, match="filter-width must be a whole number, at least 1"):
+        build(filter_width=0)
     with pytest.raises(ValueError, match="pooling must be"):
         logits(build(pooling="first"), torch.tensor([[5]]))
 

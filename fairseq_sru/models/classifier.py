@@ -1,5 +1,5 @@
-"""Sentence classifiers for fairseq's ``sentence_prediction`` task: tokens -> embedding -> layers ->
-pooling -> a linear head."""
+"""Sentence classifiers for fairseq's ``sentence_prediction`` task: tokens -> embedding -> filters
+if there are any -> layers -> pooling -> a linear head."""
 
 from __future__ import annotations
 
@@ -23,8 +23,24 @@ from fairseq_sru.models.embedding import Dropout, build_embedding, load_vectors
 from fairseq_sru.models.stack import build_srupp, layer_options
 from fairseq_sru.modules import SRU, pool
 from fairseq_sru.ops import Linear
+from fairseq_sru.ops.padding import zero_padding
 from fairseq_sru.options import check_config
 from fairseq_sru.registry import register_model, register_presets
+
+
+class Filters(nn.Module):
+    """A convolution: a word reads itself, the ``width // 2`` words before it and the
+    ``(width - 1) // 2`` after it. QRNN's (Bradbury et al., 2017, section 2.1) has those before."""
+
+    def __init__(self, input_size: int, output_size: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(input_size, output_size, width, padding=width // 2)
+
+    def forward(self, x: Tensor, pad: Tensor | None = None) -> Tensor:
+        """(L, B, input_size) -> (L, B, output_size). Padding, ``pad`` (L, B), counts as zeros."""
+        if pad is not None:
+            x = zero_padding(x, pad)
+        return self.conv(x.permute(1, 2, 0))[..., : len(x)].permute(2, 0, 1)
 
 
 class SentenceClassifier(BaseFairseqModel):
@@ -33,6 +49,7 @@ class SentenceClassifier(BaseFairseqModel):
     Args:
         encoder: called with x (L, B, embedding size) and ``pad`` (L, B) or None; the first of what
             it returns is h (L, B, D), D its ``output_size``.
+        filters: what the encoder reads instead of the embeddings, from them.
         pooling, bidirectional: of :func:`fairseq_sru.modules.pool`.
         embedding_dropout, output_dropout: of the embeddings, and of what the heads read.
     """
@@ -42,6 +59,7 @@ class SentenceClassifier(BaseFairseqModel):
         embed_tokens: nn.Embedding,
         encoder: nn.Module,
         *,
+        filters: Filters | None = None,
         pooling: str = "last",
         bidirectional: bool = False,
         embedding_dropout: float = 0.0,
@@ -50,6 +68,7 @@ class SentenceClassifier(BaseFairseqModel):
         super().__init__()
         self.embed_tokens = embed_tokens
         self.padding_idx: Any = embed_tokens.padding_idx
+        self.filters = filters
         self.encoder: Any = encoder
         self.pooling = pooling
         self.bidirectional = bidirectional
@@ -80,12 +99,13 @@ class SentenceClassifier(BaseFairseqModel):
         Returns:
             logits (B, classes) of the head, or what it would read, (B, D), without a name; None.
         """
-        pad = src_tokens.t().eq(self.padding_idx)
-        padded = bool(pad.any()) if pad.device.type == "cpu" else True
+        padding = src_tokens.t().eq(self.padding_idx)
+        pad = None if padding.device.type == "cpu" and not padding.any() else padding
         x = self.embedding_dropout(self.embed_tokens(src_tokens.t()))
-        h, *_ = self.encoder(x, pad=pad if padded else None)
-        x = self.output_dropout(
-            pool(h, pad if padded else None, self.pooling, self.bidirectional))
+        if self.filters is not None:
+            x = self.filters(x, pad)
+        h, *_ = self.encoder(x, pad=pad)
+        x = self.output_dropout(pool(h, pad, self.pooling, self.bidirectional))
         if classification_head_name is not None:
             x = self.classification_heads[classification_head_name](x)
         return x, None
@@ -111,9 +131,10 @@ class SRUClassifier(SentenceClassifier):
         """
         check_config(cfg, SRUClassifierConfig)
         _check(task)
-        stack = SRU(cfg.embed_dim, cfg.hidden_size, cfg.layers, bidirectional=cfg.bidirectional,
+        filters, input_size = _filters(cfg)
+        stack = SRU(input_size, cfg.hidden_size, cfg.layers, bidirectional=cfg.bidirectional,
                     **layer_options(cfg, SRULayerConfig))
-        return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))
+        return cls(_embedding(cfg, task.source_dictionary), stack, filters=filters, **_options(cfg))
 
 
 @register_model("srupp_classifier", dataclass=SRUppClassifierConfig)
@@ -129,9 +150,10 @@ class SRUppClassifier(SentenceClassifier):
         """
         check_config(cfg, SRUppClassifierConfig)
         _check(task)
+        filters, input_size = _filters(cfg)
         stack = build_srupp(
-            cfg, cfg.embed_dim, cfg.layers, cfg.attention, bidirectional=cfg.bidirectional)
-        return cls(_embedding(cfg, task.source_dictionary), stack, **_options(cfg))
+            cfg, input_size, cfg.layers, cfg.attention, bidirectional=cfg.bidirectional)
+        return cls(_embedding(cfg, task.source_dictionary), stack, filters=filters, **_options(cfg))
 
 
 def _check(task: Any) -> None:
@@ -148,6 +170,14 @@ def _embedding(cfg: ClassifierConfig, dictionary: Dictionary) -> nn.Embedding:
             embedding.weight.copy_(F.normalize(embedding.weight, dim=-1))
     embedding.weight.requires_grad = not cfg.freeze_embed
     return embedding
+
+
+def _filters(cfg: Any) -> tuple[Filters | None, int]:
+    """What comes before the layers, and the size of what they read."""
+    if cfg.filter_width == 1:
+        return None, cfg.embed_dim
+    size = cfg.hidden_size * (2 if cfg.bidirectional else 1)
+    return Filters(cfg.embed_dim, size, cfg.filter_width), size
 
 
 def _options(cfg: Any) -> dict[str, Any]:

@@ -26,6 +26,11 @@ class ClassifierConfig(FairseqDataclass):
                           "the file lacks start at random"},
     )
     freeze_embed: bool = field(default=False, metadata={"help": "do not train the embedding"})
+    filter_width: int = field(
+        default=1,
+        metadata={"help": "words that the first layer reads at once: above 1, a convolution of "
+                          "the embeddings, as wide as a layer's output, comes before the layers"},
+    )
     hidden_size: int = field(
         default=128, metadata={"help": "d, size of every layer's output, per direction"}
     )
@@ -81,6 +86,8 @@ SRU_PRESETS: Dict[str, Preset] = {
     "qrnn_classifier": Preset(SST2, no_weight_c=True),
     # for an embedding learned from scratch: examples/classification/RESULTS.md
     "sru_classifier_bidirectional": Preset(SST2, layers=1, bidirectional=True, pooling="max"),
+    "sru_classifier_filters": Preset(
+        SST2, filter_width=3, layers=1, bidirectional=True, pooling="max"),
     # for tests
     "sru_classifier_tiny": Preset(40, embed_dim=12, hidden_size=16, dropout=0.1),
 }
