@@ -180,6 +180,21 @@ def test_heads_are_independent():
     assert found.shape == (1, 5)
 
 
+@pytest.mark.parametrize("head, classes", [("other", 3), (HEAD, 5)])
+def test_a_checkpoint_of_other_classes_starts_a_head_anew(caplog, head, classes):
+    """Fine-tuning for them, as fairseq's RoBERTa does it."""
+    saved, model = build().state_dict(), build(classes=5)
+    if head != HEAD:
+        saved = {name.replace(HEAD, head): value for name, value in saved.items()}
+    start = model.classification_heads[HEAD].weight.clone()
+    with torch.no_grad():
+        model.embed_tokens.weight.add_(1)
+    model.load_state_dict(saved)
+    assert torch.equal(model.classification_heads[HEAD].weight, start)
+    assert torch.equal(model.embed_tokens.weight, saved["embed_tokens.weight"])
+    assert f"classification_heads.{head}.weight is left out" in caplog.text
+
+
 def test_the_qrnn_preset_reads_no_cell():
     layers = build("qrnn_classifier").encoder.layers
     assert [layer.recurrence.weight_c for layer in layers] == [None, None]

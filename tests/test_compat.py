@@ -276,6 +276,23 @@ def test_score_reads_both_files_to_their_ends(system, reference, more, message, 
     assert re.search(message, result.stderr)
 
 
+@pytest.mark.command
+@pytest.mark.parametrize("option", [None, "--sentence-bleu", "--sacrebleu"])
+def test_score_cuts_lines_at_newlines_alone(option, tmp_path):
+    (tmp_path / "system").write_bytes("a b\rc d x\r\ne\x85f g\u2028h i".encode())
+    (tmp_path / "reference").write_bytes("\ufeffa b c d x\ne\x85f g\u2028h i\n".encode())
+    options = ["-r", tmp_path / "reference", *([option] if option else [])]
+    result = run_python("-m", "fairseq_sru.score", "-s", tmp_path / "system", *options)
+    assert result.stdout.count(" = 100.0") == (2 if option == "--sentence-bleu" else 1)
+
+
+@pytest.mark.command
+def test_score_reads_standard_input_to_its_end(tmp_path):
+    (tmp_path / "reference").write_text("a b c d\nx y z w\n")
+    result = run_python("-m", "fairseq_sru.score", "-r", tmp_path / "reference", stdin="a b c d\n")
+    assert result.returncode == 1 and "standard input has 1 lines" in result.stderr
+
+
 def test_a_taken_name_is_refused():
     class Other(FairseqEncoderDecoderModel):
         pass

@@ -161,6 +161,8 @@ def test_commands_with_their_defaults_pass(command):
     (["--eval-bleu", "--eval-bleu-detok", "nope"], "--eval-bleu-detok must be one of"),
     (["--eval-bleu", "--eval-bleu-remove-bpe", "nope"], "--eval-bleu-remove-bpe must be"),
     (["--eval-bleu", "--eval-bleu-args", '{"beams": 4}'], "no option 'beams'"),
+    (["--write-checkpoints-asynchronously"],
+     "--write-checkpoints-asynchronously needs iopath"),
     (["--restore-file", "missing.pt"], "--restore-file missing.pt does not exist"),
     (["--task", "srupp_language_modeling", "--arch", "srupp_lm_tiny", "--dynamic-lr", "0.1"],
      "--dynamic-lr is of fairseq-eval-lm"),
@@ -181,6 +183,8 @@ def test_training_refuses(args, message):
     ("translation", "transformer_lm", "an encoder with a decoder"),
     ("translation", "sru_classifier_tiny", "an encoder with a decoder"),
     ("sentence_prediction", "srupp_tiny", "a model that classifies"),
+    ("translation_lev", "srupp_tiny", "a model that writes all words at once"),
+    ("translation_lev", "transformer_sru_tiny", "a model that writes all words at once"),
     ("sentence_prediction", "sru_lm_tiny", "a model that classifies"),
     ("multilingual_translation", "srupp_tiny", "a model of its own for each pair "
      "(translation_multi_simple_epoch: one for all)"),
@@ -198,6 +202,19 @@ def test_an_architecture_fits_its_task(task, arch, wanted):
     with pytest.raises(UsageError) as caught:
         require_fitting_parts(args)
     assert str(caught.value) == f"--task {task} trains {wanted}, --arch {arch} is none"
+
+
+@pytest.mark.parametrize("task", ["masked_lm", "denoising", "translation_lev"])
+def test_a_classifier_needs_its_task(task):
+    with pytest.raises(UsageError, match="sru_classifier_tiny"):
+        require_fitting_parts(Namespace(task=task, arch="sru_classifier_tiny", max_update=1))
+
+
+@pytest.mark.parametrize("option", ["--constraints", "--print-alignment"])
+def test_a_language_model_has_no_source(option):
+    with pytest.raises(UsageError, match=f"{option} is of translations"):
+        parse("generate", "--task", "language_modeling", option)
+    parse("generate", option)
 
 
 def test_the_command_refuses_parts_of_other_tasks(data):
@@ -365,11 +382,14 @@ def test_a_sentence_longer_than_a_batch():
     (ValueError("please reset the optimizer (--reset-optimizer)"), True),
     (Exception("skip this example with --skip-invalid-size-inputs-valid-test"), True),
     (FileNotFoundError("Dataset not found: nope (data/nope)"), True),
+    (ImportError("\n\nPlease install the fairscale package:\n\n  pip install fairscale"), True),
+    (ModuleNotFoundError("No module named 'nope'"), False), (ImportError("cannot import x"), False),
     (AssertionError("3 != 4"), False), (ValueError("a -- b"), False), (KeyError("--x"), False),
     (RuntimeError("--x"), False),
 ])
 def test_what_fairseq_says_of_options_is_one_line(error, shown):
-    assert (messages._of_fairseq(error) is not None) == shown
+    message = messages._of_fairseq(error)
+    assert "\n" not in message if shown else message is None
 
 
 @pytest.mark.parametrize("content", [b"\x80\x02\x00", b"just some text\n", b"a 1\na 2\n"])

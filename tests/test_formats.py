@@ -86,6 +86,9 @@ def test_packed_sequences_that_cannot_be_read():
     for layer in SRULayer(6, 8), SRUppLayer(6, 8, 4):
         with pytest.raises(TypeError, match="a stack such as .* takes a PackedSequence"):
             layer(packed)
+    model = stack("sru")
+    with pytest.raises(TypeError, match="step reads a tensor .* got PackedSequence"):
+        model.step(packed, model.start(5))
 
 
 @pytest.mark.parametrize("kind", ["sru", "srupp"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import os
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from conftest import ROOT, USER_DIR, binarise, run_fairseq, run_python, train_on_two_ranks
 from fairseq import checkpoint_utils, options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq_cli import eval_lm as fairseq_eval_lm
 from fairseq_cli import generate as fairseq_generate
 from fairseq_cli import train as fairseq_train
@@ -345,6 +347,16 @@ def test_texts_are_continued_from_a_prompt(lm_data, trained, task):
 def test_mistakes_are_named(lm_data, trained, args, message):
     with pytest.raises(UsageError, match=message):
         evaluate(lm_data, trained, *args)
+
+
+def test_what_from_pretrained_of_roberta_overrides_is_known(trained):
+    checkpoint_utils.load_checkpoint_to_cpu(str(trained), {"load_checkpoint_heads": True})
+
+
+def test_models_of_other_layers_read_no_streams(lm_data, monkeypatch):
+    monkeypatch.setattr(LanguageModelingTask, "build_model", lambda *args: torch.nn.Linear(1, 1))
+    with pytest.raises(UsageError, match="for models of SRU .* transformer_lm is none"):
+        build_task(lm_data).build_model(Namespace(_name="transformer_lm"))
 
 
 @pytest.fixture(scope="module")

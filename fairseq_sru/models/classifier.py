@@ -3,6 +3,7 @@ if there are any -> layers -> pooling -> a linear head."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from fairseq_sru.ops import Linear
 from fairseq_sru.ops.padding import zero_padding
 from fairseq_sru.options import check_config
 from fairseq_sru.registry import register_model, register_presets
+
+logger = logging.getLogger(__name__)
 
 
 class Filters(nn.Module):
@@ -109,6 +112,19 @@ class SentenceClassifier(BaseFairseqModel):
         if classification_head_name is not None:
             x = self.classification_heads[classification_head_name](x)
         return x, None
+
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """As RoBERTa's: a checkpoint's heads that this model has not, or not for as many classes,
+        are left out with a warning, and this model's others keep their start values."""
+        super().upgrade_state_dict_named(state_dict, name)
+        prefix = f"{name}." if name else ""
+        own = self.classification_heads.state_dict(prefix=f"{prefix}classification_heads.")
+        for key in [key for key in state_dict if key.startswith(f"{prefix}classification_heads.")]:
+            if key not in own or own[key].shape != state_dict[key].shape:
+                logger.warning(f"the checkpoint's {key} is left out: this model's heads differ")
+                del state_dict[key]
+        for key, start in own.items():
+            state_dict.setdefault(key, start)
 
     def get_normalized_probs(
         self, net_output: tuple[Tensor, Any], log_probs: bool, sample: Any = None

@@ -271,11 +271,13 @@ class Stack(nn.Module):
             h (1 or L, R, D), weights per layer (N, H, beam, slots) or None.
 
         Raises:
-            TypeError: no state of :meth:`start`.
+            TypeError: no tensor, or no state of :meth:`start`.
             ValueError: several tokens for layers that attend, other rows than the state's, or a
                 state of other layers.
         """
         refuse_tracing()
+        if not isinstance(x, Tensor):
+            raise TypeError(f"step reads a tensor (1, R, C), got {type(x).__name__}")
         check_input(x, self.input_size)
         if not isinstance(state, DecodingState):
             raise TypeError(f"state must be of start, got {type(state).__name__}")

@@ -30,7 +30,7 @@ from fairseq_sru.repairs.patching import replace
 DICTIONARIES = "dictionaries"  # key of the fingerprints in a checkpoint's task state
 ALLOW = "FAIRSEQ_SRU_OTHER_DICTIONARIES"  # environment variable that lets others pass
 
-
+NO_OPTIONS = {"load_checkpoint_heads"}  # what from_pretrained of RoBERTa and BART overrides
 SIDES = {
     LanguageModelingTask: ("source", "target"),
     SentencePredictionTask: ("source", "label"),
@@ -185,7 +185,7 @@ def _require_options(state: dict[str, Any], path: str) -> None:
 def _require_known_overrides(overrides: Iterable[str], state: dict[str, Any], path: str) -> None:
     """Raises UsageError for an option that neither the checkpoint has nor any part of fairseq:
     fairseq passes over it."""
-    unknown = set(overrides) - _names(state.get("cfg")) - _names(state.get("args"))
+    unknown = set(overrides) - _names(state.get("cfg")) - _names(state.get("args")) - NO_OPTIONS
     if unknown:
         parts = [*MODEL_DATACLASS_REGISTRY.values(), *TASK_DATACLASS_REGISTRY.values()]
         for registry in REGISTRIES.values():

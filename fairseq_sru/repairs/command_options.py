@@ -14,7 +14,8 @@ from fairseq.data import data_utils
 from fairseq.dataclass import utils as dataclass_utils
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
-from fairseq.tasks import FairseqTask
+from fairseq.tasks import TASK_REGISTRY, FairseqTask
+from fairseq.tasks.language_modeling import LanguageModelingTask
 from omegaconf import DictConfig, OmegaConf
 
 from fairseq_sru.errors import UsageError
@@ -177,6 +178,11 @@ def require_possible_search(args: Any) -> None:
     given: dict[str, Any] = {
         option.name: getattr(args, option.name, option.default)
         for option in fields(GenerationConfig)}
+    if issubclass(TASK_REGISTRY.get(getattr(args, "task", None), object), LanguageModelingTask):
+        for name in ("constraints", "print_alignment"):
+            if given[name]:
+                raise UsageError(f"--{name.replace('_', '-')} is of translations: a language model "
+                                 "has no source")
     sampling, groups = given["sampling"], given["diverse_beam_groups"]
     for name in ("sampling_topk", "sampling_topp"):
         if given[name] > 0 and not sampling:

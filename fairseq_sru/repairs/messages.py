@@ -61,7 +61,9 @@ def _leave() -> None:
 
 
 def _of_fairseq(error: BaseException) -> str | None:
-    """fairseq's own words, where they are of an option or of missing data."""
+    """fairseq's own words, where they are of an option, missing data or a missing package."""
+    if type(error) is ImportError and "install " in str(error):
+        return " ".join(str(error).split())
     message = str(error).partition("\n")[0][:300]
     if message.startswith("Dataset not found"):
         return f"{message}: run fairseq-preprocess on it, or name another subset"

@@ -3,6 +3,7 @@ validation does not have."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from fairseq import optim
@@ -14,13 +15,16 @@ from fairseq.models import (
     FairseqLanguageModel,
     FairseqMultiModel,
 )
+from fairseq.models.nat import FairseqNATModel
 from fairseq.optim import lr_scheduler
 from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_REGISTRY
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.multilingual_translation import MultilingualTranslationTask
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
+from fairseq.tasks.sentence_ranking import SentenceRankingTask
 from fairseq.tasks.translation import TranslationTask
+from fairseq.tasks.translation_lev import TranslationLevenshteinTask
 
 from fairseq_sru.errors import UsageError
 from fairseq_sru.repairs.compat import training_modules
@@ -59,7 +63,7 @@ def _refusal(option: str, cfg: Any, error: Exception) -> UsageError:
 
 
 def require_possible_training(args: Any) -> None:
-    """Raises UsageError if an option lacks another, or a file, that it needs."""
+    """Raises UsageError if an option lacks another, a file or a package that it needs."""
     metric = getattr(args, "best_checkpoint_metric", None)
     if metric == "bleu" and not getattr(args, "eval_bleu", True):
         raise UsageError("--best-checkpoint-metric bleu needs --eval-bleu")
@@ -73,6 +77,8 @@ def require_possible_training(args: Any) -> None:
     if checkpoint != LAST and not PathManager.exists(part):
         raise UsageError(f"--restore-file {checkpoint} does not exist: leave it out to start from "
                          "the beginning")
+    if getattr(args, "write_checkpoints_asynchronously", False) and find_spec("iopath") is None:
+        raise UsageError("--write-checkpoints-asynchronously needs iopath: `pip install iopath`")
     if getattr(args, "dynamic_lr", 0) and not hasattr(args, "softmax_batch"):
         raise UsageError("--dynamic-lr is of fairseq-eval-lm: nothing else learns from what it "
                          "evaluates")
@@ -101,6 +107,11 @@ def require_fitting_parts(args: Any) -> None:
         wanted = "an encoder with a decoder"
     elif issubclass(task, MultilingualTranslationTask) and not issubclass(model, FairseqMultiModel):
         wanted = "a model of its own for each pair (translation_multi_simple_epoch: one for all)"
+    elif issubclass(task, TranslationLevenshteinTask) and not issubclass(model, FairseqNATModel):
+        wanted = "a model that writes all words at once"
+    elif model.__module__ == "fairseq_sru.models.classifier" and not issubclass(
+            task, (SentencePredictionTask, SentenceRankingTask)):
+        raise UsageError(f"--arch {args.arch} needs --task sentence_prediction")
     elif task.__module__.startswith("fairseq_sru.") and not model.__module__.startswith(
             "fairseq_sru."):
         wanted = "a model of SRU or SRU++ layers"

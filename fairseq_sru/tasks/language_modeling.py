@@ -144,6 +144,9 @@ class StreamLanguageModelingTask(LanguageModelingTask):
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         model = super().build_model(cfg, from_checkpoint)
+        if not type(model).__module__.startswith("fairseq_sru."):
+            raise UsageError(f"this task is for models of SRU or SRU++ layers, and {cfg._name} is "
+                             "none: --task language_modeling reads others")
         self._models.append(model)
         return model
 
